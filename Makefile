@@ -1,0 +1,152 @@
+# arcbox-agent. `make help` lists what can be made.
+
+include config.mk
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL = all
+
+ifeq ($(V),1)
+Q =
+say = @:
+else
+Q = @
+say = @printf '  %-6s %s\n'
+endif
+
+# --- sources -------------------------------------------------------------------------------------
+
+LIB_SRC = $(sort $(wildcard src/*/*.c)) src/options.c
+AGENT_SRC = src/main.c
+CTL_SRC = $(sort $(wildcard tools/arcboxctl/*.c))
+UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c))
+FUZZ_SRC = $(sort $(wildcard tests/fuzz/fuzz_*.c))
+BENCH_SRC = $(sort $(wildcard tests/bench/*.c))
+PEER_SRC = $(sort $(wildcard tests/peer/*.c))
+
+UNITS = $(UNIT_SRC:tests/unit/%.c=%)
+FUZZERS = $(FUZZ_SRC:tests/fuzz/%.c=%)
+BENCHES = $(BENCH_SRC:tests/bench/%.c=%)
+PEERS = $(PEER_SRC:tests/peer/%.c=%)
+
+# --- flags ---------------------------------------------------------------------------------------
+
+WARN = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+# -iquote, not -I: <sys/random.h> is the system's, "sys/random.h" is ours.
+STD = -std=c11 -D_GNU_SOURCE -iquote include -DAGENT_VERSION='"$(VERSION)"'
+
+# The shipped build: musl, static-pie. Debian's musl-gcc would link a dynamic PIE, so the start files
+# are named here. Unwind tables are of no use to a program that never throws.
+MUSL_CFLAGS = -nostdinc -isystem $(MUSL_INC) -isystem $(shell $(CC) -print-file-name=include) \
+    $(addprefix -idirafter ,$(UAPI_INC)) -fPIE -fno-asynchronous-unwind-tables -fno-unwind-tables \
+    -ffunction-sections -fdata-sections -fstack-protector-strong
+MUSL_LDFLAGS = -nostdlib -static-pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code \
+    -Wl,--no-dynamic-linker,--gc-sections,--build-id=none
+MUSL_START = $(addprefix $(MUSL_LIB)/,rcrt1.o crti.o)
+MUSL_END = $(MUSL_LIB)/libc.a $(shell $(CC) -print-libgcc-file-name) $(MUSL_LIB)/crtn.o
+
+SAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+musl_CC = $(CC)
+musl_FLAGS = $(CFLAGS) $(MUSL_CFLAGS)
+san_CC = $(SAN_CC)
+san_FLAGS = -O1 -g $(SAN)
+cov_CC = gcc
+cov_FLAGS = -O0 -g --coverage
+fuzz_CC = clang
+fuzz_FLAGS = -O2 -g $(SAN) -fsanitize=fuzzer-no-link
+
+# --- one set of rules for every variant of the build ------------------------------------------------
+
+define variant
+$(BUILD)/$1/%.o: %.c Makefile config.mk
+	$$(say) CC '$1/$$*'
+	@mkdir -p $$(@D)
+	$$(Q)$$($1_CC) $$(STD) $$(WARN) $$($1_FLAGS) -MMD -MP -c -o $$@ $$<
+
+$(BUILD)/$1/libagent.a: $$(LIB_SRC:%.c=$(BUILD)/$1/%.o)
+	$$(say) AR $$@
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach v,musl san cov fuzz,$(eval $(call variant,$v)))
+
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
+
+# --- the programs --------------------------------------------------------------------------------
+
+all: $(BUILD)/arcbox-agent $(BUILD)/arcboxctl
+
+musl_link = $(Q)$(CC) $(MUSL_LDFLAGS) $(LDFLAGS) -o $@ $(MUSL_START) $(filter %.o,$^) $(filter %.a,$^) $(MUSL_END)
+
+# The linked program keeps its symbols beside it for the debugger; what ships is stripped.
+$(BUILD)/arcbox-agent.debug: $(AGENT_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	$(musl_link)
+
+$(BUILD)/arcboxctl.debug: $(CTL_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	$(musl_link)
+
+$(BUILD)/arcbox-agent $(BUILD)/arcboxctl: %: %.debug
+	$(say) STRIP $@
+	$(Q)strip -s -R .comment -o $@ $<
+
+$(BUILD)/san/arcbox-agent: $(AGENT_SRC:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libagent.a
+	$(say) LINK $@
+	$(Q)$(san_CC) $(san_FLAGS) -o $@ $^
+
+$(BUILD)/san/arcboxctl: $(CTL_SRC:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libagent.a
+	$(say) LINK $@
+	$(Q)$(san_CC) $(san_FLAGS) -o $@ $^
+
+# --- tests ---------------------------------------------------------------------------------------
+
+# Calls that a unit test can make fail: tests/unit/fault.c stands before the real ones.
+FAULTS = malloc calloc realloc read write readv writev recvmsg sendmsg recvfrom sendto socket bind listen \
+    connect accept4 epoll_create1 epoll_ctl epoll_wait timerfd_create timerfd_settime signalfd \
+    pipe2 fork open openat close fstat mmap splice getsockopt setsockopt getsockname getrandom sendfile \
+    memfd_create inotify_init1 inotify_add_watch waitpid execve ftruncate fsync rename \
+    clock_settime
+# Check's bookkeeping is wrapped so that its own calls are not taken for those under test.
+WRAP = $(FAULTS:%=-Wl,--wrap=%) -Wl,--wrap=_mark_point,--wrap=_ck_assert_failed
+
+UNIT_COMMON = tests/unit/main.c tests/unit/fault.c tests/unit/cases.c
+
+define unit
+$(BUILD)/$1/unit/%: $(BUILD)/$1/tests/unit/%.o $(UNIT_COMMON:%.c=$(BUILD)/$1/%.o) $(BUILD)/$1/libagent.a
+	$$(say) LINK $$@
+	@mkdir -p $$(@D)
+	$$(Q)$$($1_CC) $$($1_FLAGS) $$(WRAP) -o $$@ $$^ -lcheck -lsubunit -lm -lrt -lpthread
+
+$(BUILD)/$1/fuzz/%: $(BUILD)/$1/tests/fuzz/%.o $(BUILD)/$1/tests/fuzz/replay.o $(BUILD)/$1/libagent.a
+	$$(say) LINK $$@
+	@mkdir -p $$(@D)
+	$$(Q)$$($1_CC) $$($1_FLAGS) -o $$@ $$^
+endef
+$(foreach v,san cov,$(eval $(call unit,$v)))
+
+$(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/libagent.a
+	$(say) LINK $@
+	$(Q)clang $(fuzz_FLAGS) -fsanitize=fuzzer -o $@ $^
+
+$(BUILD)/bench/%: $(BUILD)/musl/tests/bench/%.o $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(musl_link)
+
+$(BUILD)/peer/%: $(BUILD)/musl/tests/peer/%.o $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(musl_link)
+
+setup-%:
+	$(Q)tools/setup $*
+
+check: setup-unit
+	$(Q)$(MAKE) --no-print-directory check-run
+
+check-run: $(UNITS:%=$(BUILD)/san/unit/%) $(FUZZERS:%=$(BUILD)/san/fuzz/%)
+	$(Q)tests/run unit $(BUILD)/san
+
+.PHONY: all check check-run
+.SECONDARY:

@@ -1,0 +1,105 @@
+/* child.h - child processes: started with a clean signal state, waited for in one place.
+ *
+ * The reaper is the only caller of waitpid: when SIGCHLD comes (signals.h) it drains every child
+ * that ended, hands each tracked one's status to its owner exactly once, and drops orphans. */
+#ifndef SYS_CHILD_H
+#define SYS_CHILD_H
+
+#include "base/span.h"
+#include "sys/loop.h"
+#include "sys/timer.h"
+
+#include <signal.h>
+#include <sys/types.h>
+
+struct child;
+
+/* `status` as from waitpid. The child is no longer tracked when this is called. */
+typedef void child_fn(struct child *c, int status);
+
+/* Memory owned by the caller, zeroed but for fn; in place until fn was called or child_forget. */
+struct child {
+	child_fn *fn;
+	pid_t pid; /* 0 = not running */
+	struct link link;
+};
+
+struct reaper {
+	struct loop *loop;
+	struct link children; /* tracked ones; bounded by what the services start */
+};
+
+void reaper_init(struct reaper *r, struct loop *l);
+
+/* Waits for all that have ended, without blocking. Called on SIGCHLD. A child_fn may start and
+ * forget children. */
+void reaper_drain(struct reaper *r);
+
+/* How many tracked children run. */
+unsigned reaper_count(const struct reaper *r);
+
+/* Sends a signal to every tracked child. */
+void reaper_kill_all(struct reaper *r, int sig);
+
+/* What to start. */
+struct child_spec {
+	const char *path;          /* program, absolute */
+	const char *const *argv;   /* ends with NULL */
+	const char *const *envp;   /* ends with NULL; NULL = this process's own */
+	int in_fd, out_fd, err_fd; /* become 0, 1, 2; -1 = /dev/null; they stay the caller's */
+	bool new_group;            /* in a process group of its own */
+};
+
+/* Starts a program and tracks it. Signals are unblocked and default in it, and no descriptor but 0,
+ * 1 and 2 is open. 0, or -errno: also when exec fails, which is reported by the child over a
+ * close-on-exec pipe; then no child is left. -EBUSY while it runs already; -ETIMEDOUT when the exec
+ * itself hangs for seconds, which is the longest this can block. */
+int child_start(struct reaper *r, struct child *c, const struct child_spec *spec);
+
+/* No longer interested: fn will not be called; the reaper still buries it. */
+void child_forget(struct child *c);
+
+/* A worker: a forked copy of this process that may block, and reports bytes over a pipe. It is in a
+ * process group of its own and dies with this process. */
+struct worker;
+enum { WORKER_REPORT_BYTES = 4096 };
+
+/* The worker has ended, or cannot be killed: called exactly once, from the reaper or a timer. The
+ * report is what it wrote, valid during the call. `rc` is
+ *   0           it wrote a report, or returned 0; a report that comes with a failure says so
+ * itself, or w->status does -EIO        it was killed by a signal, or failed without a word
+ *   -ETIMEDOUT  it was killed for being late
+ *   -EMSGSIZE   it wrote more than WORKER_REPORT_BYTES, of which the report is the start
+ * The worker no longer runs and may be started again or freed. */
+typedef void worker_fn(struct worker *w, int rc, struct span report);
+
+/* Runs in the worker; what it writes to report_fd reaches the parent when it has ended. It may
+ * block and must not touch the loop. All descriptors but 0, 1, 2, report_fd and the one to keep are
+ * closed. Its return value is the exit status (8 bits). */
+typedef int worker_body_fn(void *arg, int report_fd);
+
+/* Memory owned by the caller, zeroed but for fn and keep_fd; in place while it runs. */
+struct worker {
+	worker_fn *fn;
+	int keep_fd; /* stays open in the worker and stays the caller's here; 0 = none */
+	bool running;
+	int status; /* in fn: what the body returned; -1 when it did not come to that */
+
+	/* private */
+	int report_fd;
+	bool late;
+	struct child child;
+	struct timer deadline;
+};
+
+/* Forks. 0 or -errno (-EBUSY while it runs). The worker's group is killed with SIGKILL after
+ * timeout_ms; a worker that cannot be killed (stuck in the kernel) is reported as late half a
+ * second later all the same and buried when it ends. */
+int worker_start(
+    struct worker *w, struct reaper *r, worker_body_fn *body, void *arg, uint64_t timeout_ms);
+
+/* Kills it and forgets it; fn is not called, and the memory may go. One that does not run is left
+ * alone. */
+void worker_cancel(struct worker *w);
+
+#endif

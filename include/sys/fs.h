@@ -1,0 +1,33 @@
+/* fs.h - files. */
+#ifndef SYS_FS_H
+#define SYS_FS_H
+
+#include "base/span.h"
+
+#include <sys/types.h>
+
+/* Reads a whole file (also one of /proc, whose size is not known before) into buf[cap]. The number
+ * of bytes, -EFBIG when it is larger than cap, or -errno. Blocks: for small files of local or
+ * pseudo filesystems. */
+ssize_t fs_read_file(const char *path, void *buf, size_t cap);
+
+/* Writes all of `s`, waiting for a full descriptor. 0 or -errno. For workers and tools; never for
+ * the loop. */
+int fs_write_all(int fd, struct span s);
+
+/* Replaces a file as a whole: temporary name beside it, fsync, rename. 0 or -errno; on failure the
+ * old file is as it was and nothing is left beside it. */
+int fs_replace_file(const char *path, struct span content, mode_t mode);
+
+/* Copies `length` bytes from `offset` of the file at `path`, through a shared mapping, into out_fd.
+ * Short when the file ends earlier, also when it shrinks during the copy: the kernel does the
+ * copying, so there is no SIGBUS. The number of bytes copied, or -errno. Blocks: for a worker. */
+int64_t fs_copy_range(const char *path, uint64_t offset, uint64_t length, int out_fd);
+
+/* A new, empty file in memory; the name shows up in /proc only. An fd, close-on-exec, or -errno. */
+int fs_memfd(const char *name);
+
+/* Whether a regular file with an execute bit stands there. */
+bool fs_is_program(const char *path);
+
+#endif

@@ -1,0 +1,164 @@
+#include "base/cursor.h"
+
+void rd_fail(struct rd *r, enum err err)
+{
+	if (r->err == E_OK)
+		r->err = err;
+}
+
+struct span rd_bytes(struct rd *r, size_t n)
+{
+	struct span s;
+
+	if (r->err == E_OK && n > rd_left(r))
+		r->err = E_MORE;
+	if (r->err != E_OK)
+		return span_of(NULL, 0);
+	s = span_first(span_from(span_of(r->p, r->n), r->at), n);
+	r->at += n;
+	return s;
+}
+
+struct span rd_rest(struct rd *r)
+{
+	return rd_bytes(r, rd_left(r));
+}
+
+static uint64_t be(struct rd *r, size_t n)
+{
+	struct span s = rd_bytes(r, n);
+	uint64_t v = 0;
+
+	for (size_t i = 0; i < s.n; i++)
+		v = v << 8 | s.p[i];
+	return v;
+}
+
+static uint64_t le(struct rd *r, size_t n)
+{
+	struct span s = rd_bytes(r, n);
+	uint64_t v = 0;
+
+	for (size_t i = s.n; i > 0; i--)
+		v = v << 8 | s.p[i - 1];
+	return v;
+}
+
+uint8_t rd_u8(struct rd *r)
+{
+	return (uint8_t)be(r, 1);
+}
+
+uint16_t rd_u16be(struct rd *r)
+{
+	return (uint16_t)be(r, 2);
+}
+
+uint32_t rd_u32be(struct rd *r)
+{
+	return (uint32_t)be(r, 4);
+}
+
+uint16_t rd_u16le(struct rd *r)
+{
+	return (uint16_t)le(r, 2);
+}
+
+uint32_t rd_u32le(struct rd *r)
+{
+	return (uint32_t)le(r, 4);
+}
+
+uint64_t rd_u64le(struct rd *r)
+{
+	return le(r, 8);
+}
+
+void wr_fail(struct wr *w, enum err err)
+{
+	if (w->err == E_OK)
+		w->err = err;
+}
+
+void wr_bytes(struct wr *w, struct span s)
+{
+	if (w->err == E_OK && s.n > w->cap - w->n)
+		w->err = E_SPACE;
+	if (w->err != E_OK || s.n == 0)
+		return;
+	memcpy(w->p + w->n, s.p, s.n);
+	w->n += s.n;
+}
+
+static void put_be(struct wr *w, uint64_t v, size_t n)
+{
+	uint8_t b[8];
+
+	for (size_t i = 0; i < n; i++)
+		b[i] = (uint8_t)(v >> (8 * (n - 1 - i)));
+	wr_bytes(w, span_of(b, n));
+}
+
+static void put_le(struct wr *w, uint64_t v, size_t n)
+{
+	uint8_t b[8];
+
+	for (size_t i = 0; i < n; i++)
+		b[i] = (uint8_t)(v >> (8 * i));
+	wr_bytes(w, span_of(b, n));
+}
+
+void wr_u8(struct wr *w, uint8_t v)
+{
+	put_be(w, v, 1);
+}
+
+void wr_u16be(struct wr *w, uint16_t v)
+{
+	put_be(w, v, 2);
+}
+
+void wr_u32be(struct wr *w, uint32_t v)
+{
+	put_be(w, v, 4);
+}
+
+void wr_u16le(struct wr *w, uint16_t v)
+{
+	put_le(w, v, 2);
+}
+
+void wr_u32le(struct wr *w, uint32_t v)
+{
+	put_le(w, v, 4);
+}
+
+void wr_u64le(struct wr *w, uint64_t v)
+{
+	put_le(w, v, 8);
+}
+
+void wr_str(struct wr *w, const char *s)
+{
+	wr_bytes(w, span_str(s));
+}
+
+void wr_dec(struct wr *w, uint64_t v)
+{
+	uint8_t digits[20];
+	size_t at = sizeof digits;
+
+	do {
+		digits[--at] = (uint8_t)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	wr_bytes(w, span_of(digits + at, sizeof digits - at));
+}
+
+void wr_nul(struct wr *w)
+{
+	size_t n = w->n;
+
+	wr_u8(w, 0);
+	w->n = n;
+}
