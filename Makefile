@@ -22,12 +22,10 @@ CTL_SRC = $(sort $(wildcard tools/arcboxctl/*.c))
 UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/fuzz_*.c))
 BENCH_SRC = $(sort $(wildcard tests/bench/*.c))
-PEER_SRC = $(sort $(wildcard tests/peer/*.c))
 
 UNITS = $(UNIT_SRC:tests/unit/%.c=%)
 FUZZERS = $(FUZZ_SRC:tests/fuzz/%.c=%)
 BENCHES = $(BENCH_SRC:tests/bench/%.c=%)
-PEERS = $(PEER_SRC:tests/peer/%.c=%)
 
 # --- flags ---------------------------------------------------------------------------------------
 
@@ -73,8 +71,6 @@ $(foreach v,musl san cov fuzz,$(eval $(call variant,$v)))
 -include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
 
 # --- the programs --------------------------------------------------------------------------------
-
-all: $(BUILD)/arcbox-agent $(BUILD)/arcboxctl
 
 musl_link = $(Q)$(CC) $(MUSL_LDFLAGS) $(LDFLAGS) -o $@ $(MUSL_START) $(filter %.o,$^) $(filter %.a,$^) $(MUSL_END)
 
@@ -134,19 +130,79 @@ $(BUILD)/bench/%: $(BUILD)/musl/tests/bench/%.o $(BUILD)/musl/libagent.a
 	@mkdir -p $(@D)
 	$(musl_link)
 
-$(BUILD)/peer/%: $(BUILD)/musl/tests/peer/%.o $(BUILD)/musl/libagent.a
-	$(say) LINK $@
-	@mkdir -p $(@D)
-	$(musl_link)
+# --- what can be asked for -----------------------------------------------------------------------
 
+# Each of these gets what it needs first: tools/setup installs it, or says what to install.
 setup-%:
-	$(Q)tools/setup $*
+	$(Q)tools/setup $(subst +, ,$*)
 
-check: setup-unit
-	$(Q)$(MAKE) --no-print-directory check-run
+sub = $(Q)$(MAKE) --no-print-directory
 
-check-run: $(UNITS:%=$(BUILD)/san/unit/%) $(FUZZERS:%=$(BUILD)/san/fuzz/%)
+UNIT_PROGRAMS = $(UNITS:%=$(BUILD)/san/unit/%) $(FUZZERS:%=$(BUILD)/san/fuzz/%)
+SAN_PROGRAMS = $(BUILD)/san/arcbox-agent $(BUILD)/san/arcboxctl
+
+all: setup-build
+	$(sub) programs
+
+programs: $(BUILD)/arcbox-agent $(BUILD)/arcboxctl
+
+check: setup-build+unit
+	$(sub) $(UNIT_PROGRAMS)
 	$(Q)tests/run unit $(BUILD)/san
 
-.PHONY: all check check-run
+# The unit tests, and the end-to-end tests on what ships and under the sanitizers.
+test: setup-build+unit+e2e
+	$(sub) -j2 programs $(SAN_PROGRAMS) $(UNIT_PROGRAMS)
+	$(Q)tests/run all $(BUILD)
+
+e2e: setup-build+e2e
+	$(sub) programs
+	$(Q)tests/run e2e $(BUILD) $(ONLY)
+
+lint: setup-build+lint
+	$(sub) $(BUILD)/musl/libagent.a
+	$(Q)tools/lint $(BUILD)
+
+fuzz: setup-fuzz
+	$(sub) $(FUZZERS:%=$(BUILD)/fuzz/%)
+	$(Q)tests/fuzz/run $(BUILD)/fuzz $(FUZZ_S) $(FUZZ_JOBS)
+
+coverage: setup-build+unit
+	$(sub) -j2 $(UNITS:%=$(BUILD)/cov/unit/%)
+	$(Q)tests/coverage $(BUILD)/cov
+
+bench: setup-build+bench
+	$(sub) programs $(BENCHES:%=$(BUILD)/bench/%)
+	$(Q)tests/bench/run $(BUILD)
+
+size: setup-build+bench
+	$(sub) programs $(BENCHES:%=$(BUILD)/bench/%)
+	$(Q)tests/bench/size $(BUILD)
+
+demo: setup-build+demo
+	$(sub) programs
+	$(Q)tools/demo $(BUILD)
+
+# README's option table and the manual's, from the rows of src/options.c.
+docs: $(BUILD)/optdoc
+	$(Q)tools/docs $(BUILD)
+
+$(BUILD)/optdoc: $(BUILD)/musl/tools/optdoc.o $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	$(musl_link)
+
+install: programs docs
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8
+	install -m 755 $(BUILD)/arcbox-agent $(DESTDIR)$(SBINDIR)/arcbox-agent
+	install -m 755 $(BUILD)/arcboxctl $(DESTDIR)$(BINDIR)/arcboxctl
+	install -m 644 tools/arcboxctl/arcboxctl.1 $(DESTDIR)$(MANDIR)/man1/arcboxctl.1
+	install -m 644 $(BUILD)/arcbox-agent.8 $(DESTDIR)$(MANDIR)/man8/arcbox-agent.8
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^\([a-z0-9]*\):.*$$/  make \1/p' Makefile | sort -u
+
+.PHONY: all programs check test e2e lint fuzz coverage bench size demo docs install clean help
 .SECONDARY:

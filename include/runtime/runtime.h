@@ -1,5 +1,5 @@
-/* runtime.h - the container runtime as the agent sees it: is containerd there, is dockerd there, does its API
- * answer. */
+/* runtime.h - the container runtime as the agent sees it: is containerd there, is dockerd there,
+ * does its API answer. */
 #ifndef RUNTIME_RUNTIME_H
 #define RUNTIME_RUNTIME_H
 
@@ -20,9 +20,10 @@ enum { RUNTIME_DETAIL_BYTES = 512, RUNTIME_CONNECT_MS = 300, RUNTIME_API_MS = 10
 
 /* What a probe found. */
 struct runtime_status {
-	bool containerd_ready; /* a socket of it takes connections */
-	bool docker_ready;     /* likewise */
-	bool api_ready;        /* GET /_ping was answered by OK */
+	bool containerd_ready;                        /* a socket of it takes connections */
+	bool docker_ready;                            /* likewise */
+	bool api_ready;                               /* GET /_ping was answered by OK */
+	const char *endpoint;                         /* what a host connects to */
 	char detail[RUNTIME_DETAIL_BYTES];            /* of the runtime as a whole */
 	char containerd_detail[RUNTIME_DETAIL_BYTES]; /* of each service */
 	char docker_detail[RUNTIME_DETAIL_BYTES];
@@ -46,11 +47,12 @@ void runtime_free(struct runtime *r);
 
 const struct runtime_conf *runtime_conf(const struct runtime *r);
 
-/* Probes the sockets and the API; callers that come while a probe is under way share its result. 0: fn will be
- * called, never from inside this call; or -EAGAIN (too many wait). */
+/* Probes the sockets and the API; callers that come while a probe is under way share its result. 0:
+ * fn will be called, never from inside this call; or -EAGAIN (too many wait). */
 int runtime_probe(struct runtime *r, runtime_status_fn *fn, const struct runtime_caller *caller);
 
-/* The answer to a Docker client whose API did not come up: a whole HTTP 503. As proxy_conf.refusal. */
+/* The answer to a Docker client whose API did not come up: a whole HTTP 503. As proxy_conf.refusal.
+ */
 size_t runtime_docker_refusal(int rc, char *buf, size_t cap);
 
 #endif

@@ -390,9 +390,9 @@ static void put_i64(struct sink *s, uint64_t v)
 		wr_u64le(s->w, v);
 }
 
-static void put_tag(struct sink *s, const struct pb_field *f, enum wire wire)
+static void put_tag(struct sink *s, uint32_t number, enum wire wire)
 {
-	put_varint(s, (uint64_t)f->number << WIRE_BITS | wire);
+	put_varint(s, (uint64_t)number << WIRE_BITS | wire);
 }
 
 static uint64_t number_get(enum pb_type type, const void *from)
@@ -448,7 +448,7 @@ static void put_items(
 
 	for (size_t i = 0; i < list->n; i++, item += item_size(f)) {
 		if (tagged)
-			put_tag(s, f, types[f->type].wire);
+			put_tag(s, f->number, types[f->type].wire);
 		put_value(s, f, item);
 	}
 }
@@ -460,7 +460,7 @@ static void put_packed(struct sink *s, const struct pb_field *f, const struct pb
 	if (list->n == 0)
 		return;
 	put_items(&count, f, list, false);
-	put_tag(s, f, WIRE_LEN);
+	put_tag(s, f->number, WIRE_LEN);
 	put_varint(s, count.n);
 	put_items(s, f, list, false);
 }
@@ -493,7 +493,7 @@ static void put_field(struct sink *s, const struct pb_field *f, const void *memb
 		value = singular_value(f, member);
 		if (!value)
 			return;
-		put_tag(s, f, types[f->type].wire);
+		put_tag(s, f->number, types[f->type].wire);
 		put_value(s, f, value);
 	}
 }
@@ -518,4 +518,12 @@ enum err pb_write(struct wr *w, const struct pb_table *t, const void *msg)
 
 	put_message(&s, t, msg);
 	return w->err;
+}
+
+void pb_write_bytes_head(struct wr *w, uint32_t number, uint64_t n)
+{
+	struct sink s = {w, 0};
+
+	put_tag(&s, number, WIRE_LEN);
+	put_varint(&s, n);
 }

@@ -84,7 +84,8 @@ static void say_detail(const struct runtime *r, struct runtime_status *st)
 	} else {
 		bool there = access(r->conf.docker_socket, F_OK) == 0;
 
-		wr_str(&w, there ? "docker socket exists but not reachable: " : "docker socket missing: ");
+		wr_str(&w,
+		    there ? "docker socket exists but not reachable: " : "docker socket missing: ");
 		wr_str(&w, r->conf.docker_socket);
 		say_missing(r->conf.binary_dir, &w);
 	}
@@ -140,7 +141,7 @@ static void probe(struct task *t)
 	struct runtime *r = container_of(t, struct runtime, start);
 	struct addr docker;
 
-	r->status = (struct runtime_status){0};
+	r->status = (struct runtime_status){.endpoint = r->conf.endpoint};
 	probe_containerd(&r->status);
 	r->status.docker_ready = answers(r->conf.docker_socket);
 	if (r->status.docker_ready && addr_unix(r->conf.docker_socket, &docker) == E_OK) {
@@ -196,8 +197,8 @@ int runtime_probe(struct runtime *r, runtime_status_fn *fn, const struct runtime
 size_t runtime_docker_refusal(int rc, char *buf, size_t cap)
 {
 	char body[256];
-	int body_bytes = snprintf(
-	    body, sizeof body, "{\"message\":\"the Docker engine did not come up: %s\"}\n", err_text(rc));
+	int body_bytes = snprintf(body, sizeof body,
+	    "{\"message\":\"the Docker engine did not come up: %s\"}\n", err_text(rc));
 	int n = snprintf(buf, cap,
 	    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
 	    "Content-Length: %d\r\nConnection: close\r\n\r\n%s",

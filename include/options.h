@@ -1,0 +1,107 @@
+/* options.h - the options of the agent: one table of rows, from which they are parsed, and from
+ * which
+ * --help, the manual and the README's table are printed. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include "base/err.h"
+#include "base/span.h"
+
+enum { OPTIONS_LIST = 32 }; /* times that one option may be repeated */
+
+/* Values of a repeatable option, in order; views of argv or of the kernel command line. */
+struct option_list {
+	const char *values[OPTIONS_LIST];
+	size_t n;
+	bool given; /* the defaults have been replaced */
+};
+
+struct options {
+	/* what to serve */
+	struct option_list listen, allow_peer, proxy;
+	const char *dns;
+	struct option_list dns_forward, dns_name;
+	const char *dns_domain, *dns_hosts;
+	bool dns_bare_dotted;
+	uint64_t dns_ttl_secs;
+	/* where things are */
+	const char *docker_socket, *runtime_dir;
+	/* behaviour */
+	const char *log, *log_file;
+	bool set_clock;
+	/* limits */
+	uint64_t max_frame_bytes, max_connections, max_buffered_bytes, max_arena_bytes, stall_ms;
+	uint64_t max_reads, max_waiting, read_ms;
+	uint64_t max_relays, park_ms, park_retry_ms;
+	uint64_t max_owners, max_names, max_names_per_owner, max_addrs_per_owner;
+	uint64_t dns_rcvbuf_bytes, dns_max_clients, dns_max_buffered_bytes, dns_idle_ms;
+	uint64_t dns_max_inflight, dns_max_askers, dns_timeout_ms, dns_probe_ms;
+	uint64_t dns_cache_entries, dns_cache_bytes;
+	uint64_t docker_max_containers, docker_event_bytes, docker_answer_bytes;
+	uint64_t docker_answer_ms, docker_retry_ms, docker_retry_max_ms;
+	/* what was asked for instead of running */
+	bool help, version;
+};
+
+enum option_kind {
+	OPTION_SWITCH,
+	OPTION_TEXT,
+	OPTION_LIST,
+	OPTION_NUMBER,
+	OPTION_BYTES,
+	OPTION_MS,
+	OPTION_SECS,
+};
+
+struct option_row {
+	const char *group; /* heading, on the first row of a group */
+	const char *name;  /* without the dashes */
+	const char *value; /* what stands for the value in the help; NULL for a switch */
+	enum option_kind kind;
+	size_t offset;                       /* in struct options */
+	uint64_t min, max, number;           /* of a number: range and default */
+	const char *text[3];                 /* of a text or list: the defaults */
+	enum err (*check)(struct span text); /* NULL: any text */
+	const char *help;
+};
+
+extern const struct option_row option_rows[];
+extern const size_t option_row_count;
+
+/* Sets every option to its default. */
+void options_default(struct options *o);
+
+/* What is wrong with an option, for one clear line. */
+struct option_problem {
+	const char *name, *value;     /* value NULL: it is missing */
+	const struct option_row *row; /* NULL: there is no such option */
+	enum err err;
+};
+
+/* Reads `--name value` and `--name=value`; views of argv are kept. False with *p filled at the
+ * first that is wrong; what came before it is set. */
+bool options_parse(struct options *o, int argc, char *const *argv, struct option_problem *p);
+
+/* Reads `arcbox.name=value` out of a kernel command line; values are kept in a copy of this
+ * module's. Words that are wrong go to `wrong` and are left out, so that the machine still comes
+ * up. */
+void options_kernel(
+    struct options *o, const char *cmdline, void (*wrong)(const struct option_problem *p));
+
+/* The Docker proxy's port has settings of its own that are older than --proxy and change its
+ * default: the value of an environment variable (may be NULL), else
+ * arcbox.guest_docker_vsock_port= of the kernel command line. What is no positive number is
+ * ignored. */
+void options_docker_port(struct options *o, const char *variable, const char *cmdline);
+
+/* One line that says what is wrong and what would be right, into buf. Untrusted bytes are not
+ * escaped. */
+const char *option_problem_text(const struct option_problem *p, char *buf, size_t cap);
+
+/* The default of a row as a person reads it ("16M", "5s"), into buf; "" for none. */
+const char *option_default_text(const struct option_row *row, char *buf, size_t cap);
+
+/* Writes the help to a descriptor. */
+void options_help(int fd);
+
+#endif

@@ -1,0 +1,724 @@
+#include "options.h"
+
+#include "base/cursor.h"
+#include "base/ip.h"
+#include "base/parse.h"
+#include "codec/dns.h"
+#include "sys/addr.h"
+#include "sys/fs.h"
+
+#include <stdio.h>
+
+enum { CMDLINE_BYTES = 4096 };
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* --- what a text may be -------------------------------------------------------------------------
+ */
+
+static bool is_off(struct span text)
+{
+	return span_eq_str(text, "off");
+}
+
+static enum err check_listen(struct span text)
+{
+	struct addr a;
+	return addr_parse(text, &a);
+}
+
+static enum err check_proxy(struct span text)
+{
+	struct span rest = text;
+	struct span listen = span_split(&rest, '=');
+	enum err err;
+
+	if (is_off(text))
+		return E_OK;
+	err = check_listen(listen);
+	return err != E_OK ? err : check_listen(rest);
+}
+
+static enum err check_peer(struct span text)
+{
+	uint64_t cid;
+	return parse_u64(text, 0, UINT32_MAX, &cid);
+}
+
+static enum err check_inet_or_off(struct span text)
+{
+	struct addr a;
+	return is_off(text) ? E_OK : addr_parse_inet(text, 0, &a);
+}
+
+static enum err check_inet(struct span text)
+{
+	struct addr a;
+	return addr_parse_inet(text, 53, &a);
+}
+
+static enum err check_domain(struct span text)
+{
+	struct dns_name name;
+	return dns_name_from_text(text, &name);
+}
+
+static enum err check_static_name(struct span text)
+{
+	struct span rest = text;
+	struct span name = span_split(&rest, '=');
+	struct ip ip;
+	enum err err = check_domain(name);
+
+	return err != E_OK ? err : ip_parse(rest, &ip);
+}
+
+/* --- the table ----------------------------------------------------------------------------------
+ */
+
+#define AT(member) offsetof(struct options, member)
+#define MIB(n)     ((n)*UINT64_C(1024) * 1024)
+
+/* clang-format off: a row reads best as it is grouped here */
+const struct option_row option_rows[] = {
+    {.group = "What is served",
+	.name = "listen",
+	.value = "ADDR",
+	.kind = OPTION_LIST,
+	.offset = AT(listen),
+	.text = {"vsock:1024"},
+	.check = check_listen,
+	.help = "serve RPC on vsock:PORT or unix:PATH; repeatable"},
+    {.name = "allow-peer",
+	.value = "CID",
+	.kind = OPTION_LIST,
+	.offset = AT(allow_peer),
+	.text = {"2"},
+	.check = check_peer,
+	.help = "CID that may connect over vsock; repeatable"},
+    {.name = "proxy",
+	.value = "LISTEN=BACKEND",
+	.kind = OPTION_LIST,
+	.offset = AT(proxy),
+	.text = {"vsock:2375=unix:/var/run/docker.sock", "vsock:16443=tcp:127.0.0.1:6443"},
+	.check = check_proxy,
+	.help = "relay LISTEN to BACKEND (unix:PATH or tcp:ADDR:PORT); repeatable, or off"},
+    {.name = "dns",
+	.value = "ADDR:PORT",
+	.kind = OPTION_TEXT,
+	.offset = AT(dns),
+	.text = {"0.0.0.0:53"},
+	.check = check_inet_or_off,
+	.help = "answer DNS there, or off"},
+    {.name = "dns-forward",
+	.value = "ADDR:PORT",
+	.kind = OPTION_LIST,
+	.offset = AT(dns_forward),
+	.text = {"10.0.2.1:53"},
+	.check = check_inet,
+	.help = "server for all other names; repeatable, tried in order"},
+    {.name = "dns-domain",
+	.value = "NAME",
+	.kind = OPTION_TEXT,
+	.offset = AT(dns_domain),
+	.text = {"arcbox.local"},
+	.check = check_domain,
+	.help = "domain of the agent's own names"},
+    {.name = "dns-ttl",
+	.value = "SECONDS",
+	.kind = OPTION_SECS,
+	.offset = AT(dns_ttl_secs),
+	.max = 86400,
+	.number = 5,
+	.help = "how long the agent's own answers may be kept"},
+    {.name = "dns-name",
+	.value = "NAME=ADDR",
+	.kind = OPTION_LIST,
+	.offset = AT(dns_name),
+	.check = check_static_name,
+	.help = "static name; repeatable"},
+    {.name = "dns-hosts",
+	.value = "FILE",
+	.kind = OPTION_TEXT,
+	.offset = AT(dns_hosts),
+	.help = "static names in hosts(5) form, read again on SIGHUP"},
+    {.name = "dns-bare-dotted",
+	.kind = OPTION_SWITCH,
+	.offset = AT(dns_bare_dotted),
+	.help = "names with dots answer without the domain, too"},
+
+    {.group = "Where things are",
+	.name = "docker-socket",
+	.value = "PATH",
+	.kind = OPTION_TEXT,
+	.offset = AT(docker_socket),
+	.text = {"/var/run/docker.sock"},
+	.help = "socket of the Docker engine to watch, or off"},
+    {.name = "runtime-dir",
+	.value = "DIR",
+	.kind = OPTION_TEXT,
+	.offset = AT(runtime_dir),
+	.text = {"/arcbox/runtime/bin"},
+	.help = "where dockerd, containerd and the others are"},
+    {.name = "log",
+	.value = "FILTER",
+	.kind = OPTION_TEXT,
+	.offset = AT(log),
+	.help = "level, or module=level, by commas; else ARCBOX_LOG, RUST_LOG, info"},
+    {.name = "log-file",
+	.value = "PATH",
+	.kind = OPTION_TEXT,
+	.offset = AT(log_file),
+	.text = {"/arcbox/log/agent.log"},
+	.help = "appended to when its directory's parent exists"},
+    {.name = "set-clock",
+	.kind = OPTION_SWITCH,
+	.offset = AT(set_clock),
+	.help = "follow the host's clock also when not PID 1"},
+    {.name = "help", .kind = OPTION_SWITCH, .offset = AT(help), .help = "show this and exit"},
+    {.name = "version",
+	.kind = OPTION_SWITCH,
+	.offset = AT(version),
+	.help = "show the version and exit"},
+
+    {.group = "Limits of RPC",
+	.name = "max-frame",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(max_frame_bytes),
+	.min = 1024,
+	.max = MIB(64),
+	.number = MIB(16),
+	.help = "request frame; a larger one is Error 413"},
+    {.name = "max-connections",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_connections),
+	.min = 1,
+	.max = 65536,
+	.number = 1024,
+	.help = "RPC connections; one more is Error 503"},
+    {.name = "max-buffered",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(max_buffered_bytes),
+	.min = 65536,
+	.max = MIB(1024),
+	.number = MIB(64),
+	.help = "buffers of all RPC connections together"},
+    {.name = "max-arena",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(max_arena_bytes),
+	.min = 4096,
+	.max = MIB(16),
+	.number = 65536,
+	.help = "lists and sub-messages of one request"},
+    {.name = "stall-time",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(stall_ms),
+	.min = 100,
+	.max = 3600000,
+	.number = 60000,
+	.help = "a client that takes none of its answer so long is cut off"},
+    {.name = "max-reads",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_reads),
+	.min = 1,
+	.max = 64,
+	.number = 4,
+	.help = "files that are read at once"},
+    {.name = "max-waiting",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_waiting),
+	.min = 1,
+	.max = 65536,
+	.number = 1024,
+	.help = "requests that wait for a read or a probe"},
+    {.name = "read-time",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(read_ms),
+	.min = 100,
+	.max = 3600000,
+	.number = 30000,
+	.help = "one file read"},
+
+    {.group = "Limits of proxies",
+	.name = "max-relays",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_relays),
+	.min = 1,
+	.max = 65536,
+	.number = 4096,
+	.help = "clients of one proxy"},
+    {.name = "park-time",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(park_ms),
+	.max = 3600000,
+	.number = 30000,
+	.help = "how long a client waits for a backend that is not up"},
+    {.name = "park-retry",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(park_retry_ms),
+	.min = 10,
+	.max = 60000,
+	.number = 200,
+	.help = "how often that backend is tried"},
+
+    {.group = "Limits of DNS",
+	.name = "max-owners",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_owners),
+	.min = 1,
+	.max = 1000000,
+	.number = 8192,
+	.help = "containers and others with names"},
+    {.name = "max-names",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_names),
+	.min = 1,
+	.max = 1000000,
+	.number = 32768,
+	.help = "labels of all names together"},
+    {.name = "max-names-per-owner",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_names_per_owner),
+	.min = 1,
+	.max = 4096,
+	.number = 64,
+	.help = "names of one container"},
+    {.name = "max-addrs-per-owner",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(max_addrs_per_owner),
+	.min = 1,
+	.max = 4096,
+	.number = 64,
+	.help = "addresses of one container"},
+    {.name = "dns-rcvbuf",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(dns_rcvbuf_bytes),
+	.min = 4096,
+	.max = MIB(64),
+	.number = MIB(1),
+	.help = "receive buffer of the UDP socket"},
+    {.name = "dns-max-clients",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(dns_max_clients),
+	.min = 1,
+	.max = 65536,
+	.number = 256,
+	.help = "clients over TCP"},
+    {.name = "dns-max-buffered",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(dns_max_buffered_bytes),
+	.min = 65536,
+	.max = MIB(1024),
+	.number = MIB(4),
+	.help = "buffers of all TCP clients together"},
+    {.name = "dns-idle-time",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(dns_idle_ms),
+	.min = 100,
+	.max = 3600000,
+	.number = 10000,
+	.help = "a TCP client that asks nothing so long is closed"},
+    {.name = "dns-max-inflight",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(dns_max_inflight),
+	.min = 1,
+	.max = 16384,
+	.number = 1024,
+	.help = "forwarded questions under way; the oldest gives way"},
+    {.name = "dns-max-askers",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(dns_max_askers),
+	.min = 1,
+	.max = 65536,
+	.number = 4096,
+	.help = "clients that wait for those"},
+    {.name = "dns-timeout",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(dns_timeout_ms),
+	.min = 50,
+	.max = 60000,
+	.number = 2000,
+	.help = "one try at a forward server; there are two"},
+    {.name = "dns-probe-time",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(dns_probe_ms),
+	.min = 100,
+	.max = 3600000,
+	.number = 5000,
+	.help = "between probes of a server that does not answer"},
+    {.name = "dns-cache",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(dns_cache_entries),
+	.min = 1,
+	.max = 1000000,
+	.number = 1024,
+	.help = "answers in the cache"},
+    {.name = "dns-cache-bytes",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(dns_cache_bytes),
+	.min = 4096,
+	.max = MIB(256),
+	.number = 262144,
+	.help = "size of the cache"},
+
+    {.group = "Limits of the Docker watcher",
+	.name = "docker-max-containers",
+	.value = "N",
+	.kind = OPTION_NUMBER,
+	.offset = AT(docker_max_containers),
+	.min = 1,
+	.max = 100000,
+	.number = 4096,
+	.help = "containers that are watched"},
+    {.name = "docker-max-event",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(docker_event_bytes),
+	.min = 4096,
+	.max = MIB(16),
+	.number = MIB(1),
+	.help = "one event"},
+    {.name = "docker-max-answer",
+	.value = "BYTES",
+	.kind = OPTION_BYTES,
+	.offset = AT(docker_answer_bytes),
+	.min = 65536,
+	.max = MIB(64),
+	.number = MIB(16),
+	.help = "a list or the details of a container"},
+    {.name = "docker-timeout",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(docker_answer_ms),
+	.min = 100,
+	.max = 3600000,
+	.number = 10000,
+	.help = "one request to the engine"},
+    {.name = "docker-retry",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(docker_retry_ms),
+	.min = 10,
+	.max = 60000,
+	.number = 1000,
+	.help = "first wait before connecting again"},
+    {.name = "docker-retry-max",
+	.value = "TIME",
+	.kind = OPTION_MS,
+	.offset = AT(docker_retry_max_ms),
+	.min = 10,
+	.max = 600000,
+	.number = 5000,
+	.help = "longest such wait"},
+};
+/* clang-format on */
+const size_t option_row_count = COUNT(option_rows);
+
+/* --- values -------------------------------------------------------------------------------------
+ */
+
+static void *member(struct options *o, const struct option_row *row)
+{
+	return (char *)o + row->offset;
+}
+
+void options_default(struct options *o)
+{
+	*o = (struct options){0};
+	for (size_t i = 0; i < option_row_count; i++) {
+		const struct option_row *row = &option_rows[i];
+		struct option_list *list = member(o, row);
+
+		if (row->kind == OPTION_TEXT)
+			*(const char **)member(o, row) = row->text[0];
+		else if (row->kind == OPTION_LIST)
+			for (; list->n < COUNT(row->text) && row->text[list->n]; list->n++)
+				list->values[list->n] = row->text[list->n];
+		else if (row->kind != OPTION_SWITCH)
+			*(uint64_t *)member(o, row) = row->number;
+	}
+}
+
+static enum err list_add(struct option_list *list, const char *value)
+{
+	if (!list->given)
+		*list = (struct option_list){.given = true};
+	if (list->n == OPTIONS_LIST)
+		return E_LIMIT;
+	list->values[list->n++] = value;
+	return E_OK;
+}
+
+static enum err set_number(struct options *o, const struct option_row *row, struct span text)
+{
+	uint64_t *out = member(o, row);
+
+	if (row->kind == OPTION_BYTES)
+		return parse_size(text, row->min, row->max, out);
+	if (row->kind == OPTION_MS)
+		return parse_duration_ms(text, row->min, row->max, out);
+	return parse_u64(text, row->min, row->max, out);
+}
+
+static enum err set(struct options *o, const struct option_row *row, const char *value)
+{
+	enum err err = row->check ? row->check(span_str(value)) : E_OK;
+
+	if (err != E_OK)
+		return err;
+	switch (row->kind) {
+	case OPTION_SWITCH: return E_MALFORMED;
+	case OPTION_TEXT: *(const char **)member(o, row) = value; return E_OK;
+	case OPTION_LIST: return list_add(member(o, row), value);
+	case OPTION_NUMBER:
+	case OPTION_BYTES:
+	case OPTION_MS:
+	case OPTION_SECS: return set_number(o, row, span_str(value));
+	}
+	return E_UNKNOWN;
+}
+
+static bool same_name(struct span name, const char *row_name, bool kernel)
+{
+	if (name.n != strlen(row_name))
+		return false;
+	for (size_t i = 0; i < name.n; i++)
+		if (name.p[i] != (uint8_t)(kernel && row_name[i] == '-' ? '_' : row_name[i]))
+			return false;
+	return true;
+}
+
+static const struct option_row *row_of(struct span name, bool kernel)
+{
+	for (size_t i = 0; i < option_row_count; i++)
+		if (same_name(name, option_rows[i].name, kernel))
+			return &option_rows[i];
+	return NULL;
+}
+
+static bool wrong(struct option_problem *p, const char *name, const char *value,
+    const struct option_row *row, enum err err)
+{
+	*p = (struct option_problem){name, value, row, err};
+	return false;
+}
+
+bool options_parse(struct options *o, int argc, char *const *argv, struct option_problem *p)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *arg = argv[i];
+		struct span name = span_str(arg);
+		const char *value = strchr(arg, '=');
+		const struct option_row *row;
+		enum err err;
+
+		if (!span_starts(name, span_str("--")))
+			return wrong(p, arg, NULL, NULL, E_UNKNOWN);
+		name = span_from(value ? span_first(name, (size_t)(value - arg)) : name, 2);
+		row = row_of(name, false);
+		if (!row)
+			return wrong(p, arg, NULL, NULL, E_UNKNOWN);
+		if (row->kind == OPTION_SWITCH && !value) {
+			*(bool *)member(o, row) = true;
+			continue;
+		}
+		value = value ? value + 1 : argv[++i];
+		if (!value)
+			return wrong(p, arg, NULL, row, E_MORE);
+		err = set(o, row, value);
+		if (err != E_OK)
+			return wrong(p, arg, value, row, err);
+	}
+	return true;
+}
+
+static void kernel_word(struct options *o, char *word, void (*tell)(const struct option_problem *p))
+{
+	char *value = strchr(word, '=');
+	struct span name = span_from(span_str(word), strlen("arcbox."));
+	const struct option_row *row;
+	struct option_problem problem;
+	enum err err = E_OK;
+
+	if (value)
+		name = span_from(span_of(word, (size_t)(value - word)), strlen("arcbox."));
+	row = row_of(name, true);
+	if (!row)
+		return; /* other keys are other parts' business */
+	if (row->kind == OPTION_SWITCH && (!value || strcmp(value, "=1") == 0))
+		*(bool *)member(o, row) = true;
+	else
+		err = value ? set(o, row, value + 1) : E_MORE;
+	if (err == E_OK)
+		return;
+	wrong(&problem, word, value ? value + 1 : NULL, row, err);
+	tell(&problem);
+}
+
+void options_kernel(
+    struct options *o, const char *cmdline, void (*tell)(const struct option_problem *p))
+{
+	static char words[CMDLINE_BYTES]; /* options view it */
+	char *save = NULL;
+
+	if (!span_to_cstr(span_first(span_str(cmdline), sizeof words - 1), words, sizeof words))
+		return;
+	for (char *word = strtok_r(words, " \t\n", &save); word;
+	     word = strtok_r(NULL, " \t\n", &save))
+		if (span_starts(span_str(word), span_str("arcbox.")))
+			kernel_word(o, word, tell);
+}
+
+static bool is_port(struct span text, uint64_t *port)
+{
+	return parse_u64(text, 1, UINT32_MAX, port) == E_OK;
+}
+
+/* The value of the last `key` among the words of a kernel command line. */
+static struct span kernel_value(struct span words, struct span key)
+{
+	struct span value = span_of(NULL, 0);
+
+	while (words.n) {
+		struct span word = span_split(&words, ' ');
+
+		if (span_starts(word, key))
+			value = span_from(word, key.n);
+	}
+	return value;
+}
+
+void options_docker_port(struct options *o, const char *variable, const char *cmdline)
+{
+	static const struct span key = SPAN_LIT("arcbox.guest_docker_vsock_port=");
+	static char proxy[64]; /* the option views it */
+	struct span words = span_str(cmdline);
+	uint64_t port;
+
+	if (words.n && words.p[words.n - 1] == '\n')
+		words.n--;
+	if (!(variable && is_port(span_str(variable), &port)) &&
+	    !is_port(kernel_value(words, key), &port))
+		return;
+	snprintf(proxy, sizeof proxy, "vsock:%u=unix:/var/run/docker.sock", (unsigned)port);
+	o->proxy.values[0] = proxy;
+}
+
+/* --- texts --------------------------------------------------------------------------------------
+ */
+
+static const char *number_text(enum option_kind kind, uint64_t v, char *buf, size_t cap)
+{
+	struct wr w = wr_of(buf, cap);
+	static const struct {
+		enum option_kind kind;
+		uint64_t unit;
+		const char *suffix;
+	} units[] = {
+	    {OPTION_BYTES, MIB(1), "M"},
+	    {OPTION_BYTES, 1024, "K"},
+	    {OPTION_MS, 60000, "m"},
+	    {OPTION_MS, 1000, "s"},
+	    {OPTION_MS, 1, "ms"},
+	};
+
+	for (size_t i = 0; i < COUNT(units); i++) {
+		if (units[i].kind != kind || v == 0 || v % units[i].unit)
+			continue;
+		wr_dec(&w, v / units[i].unit);
+		wr_str(&w, units[i].suffix);
+		wr_nul(&w);
+		return buf;
+	}
+	wr_dec(&w, v);
+	wr_str(&w, kind == OPTION_MS ? "s" : "");
+	wr_nul(&w);
+	return buf;
+}
+
+const char *option_default_text(const struct option_row *row, char *buf, size_t cap)
+{
+	struct wr w = wr_of(buf, cap);
+
+	if (row->kind != OPTION_SWITCH && row->kind != OPTION_TEXT && row->kind != OPTION_LIST)
+		return number_text(row->kind, row->number, buf, cap);
+	for (size_t i = 0; i < COUNT(row->text) && row->text[i]; i++) {
+		wr_str(&w, i ? ", " : "");
+		wr_str(&w, row->text[i]);
+	}
+	wr_nul(&w);
+	return buf;
+}
+
+const char *option_problem_text(const struct option_problem *p, char *buf, size_t cap)
+{
+	char low[32], high[32];
+
+	if (!p->row)
+		snprintf(buf, cap, "unknown option '%s'; --help lists them", p->name);
+	else if (!p->value)
+		snprintf(buf, cap, "option --%s needs a value: %s", p->row->name, p->row->help);
+	else if (p->row->kind == OPTION_SWITCH)
+		snprintf(buf, cap, "option --%s takes no value", p->row->name);
+	else if (p->row->kind == OPTION_TEXT || p->row->kind == OPTION_LIST)
+		snprintf(buf, cap, "option --%s: '%s' is %s (wanted %s: %s)", p->row->name,
+		    p->value, err_text((int)p->err), p->row->value, p->row->help);
+	else
+		snprintf(buf, cap, "option --%s: '%s' is %s (wanted %s to %s)", p->row->name,
+		    p->value, err_text((int)p->err),
+		    number_text(p->row->kind, p->row->min, low, sizeof low),
+		    number_text(p->row->kind, p->row->max, high, sizeof high));
+	return buf;
+}
+
+static void help_row(const struct option_row *row, char *buf, size_t cap)
+{
+	char left[64], number[128];
+	const char *preset = option_default_text(row, number, sizeof number);
+
+	snprintf(left, sizeof left, "--%s%s%s", row->name, row->value ? " " : "",
+	    row->value ? row->value : "");
+	snprintf(buf, cap, "%s%s%s  %-31s %s%s%s%s\n", row->group ? "\n" : "",
+	    row->group ? row->group : "", row->group ? ":\n" : "", left, row->help,
+	    preset[0] ? " (" : "", preset, preset[0] ? ")" : "");
+}
+
+void options_help(int fd)
+{
+	char line[512];
+
+	snprintf(line, sizeof line,
+	    "Usage: arcbox-agent [OPTION]...\n"
+	    "The guest agent of a Linux virtual machine: RPC for the host, DNS, Docker and "
+	    "Kubernetes relays.\n");
+	fs_write_all(fd, span_str(line));
+	for (size_t i = 0; i < option_row_count; i++) {
+		help_row(&option_rows[i], line, sizeof line);
+		fs_write_all(fd, span_str(line));
+	}
+}
