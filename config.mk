@@ -4,7 +4,7 @@ VERSION = 0.1.0
 
 # gcc or clang; both are tested.
 CC = gcc
-CFLAGS = -O2 -g
+CFLAGS = -Os -g
 LDFLAGS =
 
 # Where the objects and programs go.

@@ -4,7 +4,6 @@
 #include "base/parse.h"
 #include "names/dns_server.h"
 #include "names/hosts_file.h"
-#include "names/watch.h"
 #include "net/proxy.h"
 #include "options.h"
 #include "rpc/methods.h"
@@ -32,10 +31,9 @@ struct agent {
 	struct registry *registry;
 	struct hosts_file hosts;
 	struct dns_server *dns;
-	struct watch *watch;
 	struct proxy *proxies[OPTIONS_LIST];
 	struct runtime *runtime;
-	char endpoint[32];
+	char endpoint[ADDR_TEXT_BYTES];
 	struct rpc_services services;
 	struct rpc_server *rpc;
 	struct listener listeners[OPTIONS_LIST];
@@ -183,8 +181,8 @@ static void on_signal(struct signals *s, int sig)
 		reaper_drain(&a->reaper);
 	else if (sig == SIGHUP && a->options.dns_hosts && a->registry)
 		hosts_file_load(&a->hosts);
-	else if (sig != SIGHUP)
-		shutdown_begin(&a->shutdown, 0);
+	else if (sig != SIGHUP && a->services.shutdown)
+		shutdown_begin(a->services.shutdown, 0);
 }
 
 static void start_registry(struct agent *a)
@@ -298,6 +296,15 @@ static void start_proxies(struct agent *a)
 	}
 }
 
+/* Where a host finds the Docker API: the first proxy. */
+static void set_endpoint(struct agent *a)
+{
+	struct span proxy = span_str(a->options.proxy.values[0]);
+
+	if (!is_off(a->options.proxy.values[0]))
+		span_to_cstr(span_split(&proxy, '='), a->endpoint, sizeof a->endpoint);
+}
+
 static void start_services(struct agent *a)
 {
 	const struct options *o = &a->options;
@@ -307,16 +314,14 @@ static void start_services(struct agent *a)
 	    .endpoint = a->endpoint,
 	    .max_waiting = (unsigned)o->max_waiting,
 	};
-	struct span port = span_str(o->proxy.n ? o->proxy.values[0] : "");
 
-	port = span_split(&port, '=');
-	span_to_cstr(port, a->endpoint, sizeof a->endpoint);
+	set_endpoint(a);
 	a->runtime = runtime_new(&a->loop, &conf);
 	a->services = (struct rpc_services){
 	    .clock = {.may_set = is_pid1() || o->set_clock},
 	    .reader = reader_new(
 		&a->loop, &a->reaper, (unsigned)o->max_reads, (unsigned)o->max_waiting, o->read_ms),
-	    .shutdown = &a->shutdown,
+	    .shutdown = is_pid1() ? NULL : &a->shutdown, /* if PID 1 ends, the machine does */
 	    .runtime = a->runtime,
 	};
 }
@@ -361,7 +366,6 @@ static int start(struct agent *a)
 	set_peers(a);
 	start_registry(a);
 	start_dns(a);
-	start_watch(a);
 	start_proxies(a);
 	start_services(a);
 	start_rpc(a);
@@ -376,7 +380,6 @@ static void stop(struct agent *a)
 	for (size_t i = 0; i < OPTIONS_LIST; i++)
 		if (a->proxies[i])
 			proxy_free(a->proxies[i]);
-	watch_free(a->watch);
 	dns_server_free(a->dns);
 	registry_free(a->registry);
 	reader_free(a->services.reader);
@@ -395,10 +398,11 @@ int main(int argc, char **argv)
 		return status;
 	start_log(&agent.options);
 	log_info("main", "arcbox-agent " AGENT_VERSION " starts", KV_NUM("pid", getpid()));
-	rc = start(&agent);
-	if (rc < 0) {
+	while ((rc = start(&agent)) < 0) {
 		log_error("main", "cannot make an event loop", KV_ERR(rc));
-		return EXIT_FAILURE;
+		if (!is_pid1())
+			return EXIT_FAILURE;
+		sleep(1);
 	}
 	loop_run(&agent.loop);
 	stop(&agent);
