@@ -4,6 +4,7 @@
 #include "base/parse.h"
 #include "names/dns_server.h"
 #include "names/hosts_file.h"
+#include "names/watch.h"
 #include "net/proxy.h"
 #include "options.h"
 #include "rpc/methods.h"
@@ -31,6 +32,7 @@ struct agent {
 	struct registry *registry;
 	struct hosts_file hosts;
 	struct dns_server *dns;
+	struct watch *watch;
 	struct proxy *proxies[OPTIONS_LIST];
 	struct runtime *runtime;
 	char endpoint[ADDR_TEXT_BYTES];
@@ -256,6 +258,28 @@ static void start_dns(struct agent *a)
 		log_error("main", "no memory for the DNS server: running without");
 }
 
+static void start_watch(struct agent *a)
+{
+	const struct options *o = &a->options;
+	const struct watch_conf conf = {
+	    .socket = o->docker_socket,
+	    .max_containers = o->docker_max_containers,
+	    .event_bytes = o->docker_event_bytes,
+	    .answer_bytes = o->docker_answer_bytes,
+	    .answer_ms = o->docker_answer_ms,
+	    .retry_ms = o->docker_retry_ms,
+	    .retry_max_ms = o->docker_retry_max_ms,
+	    .seed = {a->seed[0], a->seed[1]},
+	};
+
+	if (!a->registry || is_off(o->docker_socket))
+		return;
+	a->watch = watch_new(&a->loop, a->registry, &conf);
+	if (!a->watch)
+		log_error(
+		    "main", "cannot watch the Docker engine", KV_STR("socket", o->docker_socket));
+}
+
 static void proxy_told(const struct proxy *p, const char *what, int rc)
 {
 	char at[ADDR_TEXT_BYTES];
@@ -366,6 +390,7 @@ static int start(struct agent *a)
 	set_peers(a);
 	start_registry(a);
 	start_dns(a);
+	start_watch(a);
 	start_proxies(a);
 	start_services(a);
 	start_rpc(a);
@@ -380,6 +405,7 @@ static void stop(struct agent *a)
 	for (size_t i = 0; i < OPTIONS_LIST; i++)
 		if (a->proxies[i])
 			proxy_free(a->proxies[i]);
+	watch_free(a->watch);
 	dns_server_free(a->dns);
 	registry_free(a->registry);
 	reader_free(a->services.reader);

@@ -181,7 +181,7 @@ const struct option_row option_rows[] = {
         .offset = AT(dns_rcvbuf_bytes), .min = 4096, .max = MIB(64), .number = MIB(1),
         .help = "receive buffer of the UDP socket"},
     {.name = "dns-max-clients", .value = "N", .kind = OPTION_NUMBER,
-        .offset = AT(dns_max_clients), .min = 1, .max = 65536, .number = 256,
+        .offset = AT(dns_max_clients), .min = 1, .max = 65536, .number = 128,
         .help = "clients over TCP"},
     {.name = "dns-max-buffered", .value = "BYTES", .kind = OPTION_BYTES,
         .offset = AT(dns_max_buffered_bytes), .min = 65536, .max = MIB(1024), .number = MIB(4),

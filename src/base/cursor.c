@@ -80,32 +80,39 @@ void wr_fail(struct wr *w, enum err err)
 		w->err = err;
 }
 
+/* Where the next n bytes go, NULL when they do not fit. */
+static uint8_t *take(struct wr *w, size_t n)
+{
+	if (w->err == E_OK && n > w->cap - w->n)
+		w->err = E_SPACE;
+	if (w->err != E_OK)
+		return NULL;
+	w->n += n;
+	return w->p + (w->n - n);
+}
+
 void wr_bytes(struct wr *w, struct span s)
 {
-	if (w->err == E_OK && s.n > w->cap - w->n)
-		w->err = E_SPACE;
-	if (w->err != E_OK || s.n == 0)
-		return;
-	memcpy(w->p + w->n, s.p, s.n);
-	w->n += s.n;
+	uint8_t *to = s.n > 0 ? take(w, s.n) : NULL;
+
+	if (to)
+		memcpy(to, s.p, s.n);
 }
 
 static void put_be(struct wr *w, uint64_t v, size_t n)
 {
-	uint8_t b[8];
+	uint8_t *to = take(w, n);
 
-	for (size_t i = 0; i < n; i++)
-		b[i] = (uint8_t)(v >> (8 * (n - 1 - i)));
-	wr_bytes(w, span_of(b, n));
+	for (size_t i = 0; to && i < n; i++)
+		to[i] = (uint8_t)(v >> (8 * (n - 1 - i)));
 }
 
 static void put_le(struct wr *w, uint64_t v, size_t n)
 {
-	uint8_t b[8];
+	uint8_t *to = take(w, n);
 
-	for (size_t i = 0; i < n; i++)
-		b[i] = (uint8_t)(v >> (8 * i));
-	wr_bytes(w, span_of(b, n));
+	for (size_t i = 0; to && i < n; i++)
+		to[i] = (uint8_t)(v >> (8 * i));
 }
 
 void wr_u8(struct wr *w, uint8_t v)

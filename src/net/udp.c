@@ -43,6 +43,7 @@ static ssize_t receive_with_pktinfo(int fd, struct iovec *iov, struct udp_peer *
 	ssize_t n = recvmsg(fd, &m, 0);
 
 	peer->from.len = m.msg_namelen;
+	peer->to.in6 = (struct in6_pktinfo){0};
 	if (n >= 0)
 		read_pktinfo(&m, peer);
 	return n;
@@ -53,7 +54,7 @@ static ssize_t receive(struct udp *u, struct iovec *iov, struct udp_peer *peer)
 {
 	ssize_t n;
 
-	*peer = (struct udp_peer){.from.len = sizeof peer->from.u};
+	peer->from.len = sizeof peer->from.u;
 	if (u->pktinfo)
 		n = receive_with_pktinfo(u->source.fd, iov, peer);
 	else
@@ -67,7 +68,7 @@ static int on_datagram(struct source *s, uint32_t events)
 	static uint8_t packet[UDP_PACKET_BYTES];
 	struct udp *u = container_of(s, struct udp, source);
 	struct iovec iov = {packet, sizeof packet};
-	struct udp_peer peer;
+	struct udp_peer peer = {0};
 
 	(void)events;
 	for (unsigned i = 0; i < LOOP_EVENTS && s->fd >= 0; i++) {
@@ -121,20 +122,25 @@ static void write_pktinfo(struct msghdr *m, const struct udp_peer *peer)
 	}
 }
 
-int udp_reply(struct udp *u, struct span packet, const struct udp_peer *peer)
+static ssize_t reply_with_pktinfo(int fd, struct span packet, const struct udp_peer *peer)
 {
 	struct iovec iov = {(void *)packet.p, packet.n};
 	union control control = {0};
 	struct msghdr m = message(&iov, peer, &control);
+
+	write_pktinfo(&m, peer);
+	return sendmsg(fd, &m, MSG_NOSIGNAL);
+}
+
+int udp_reply(struct udp *u, struct span packet, const struct udp_peer *peer)
+{
 	ssize_t n;
 
-	if (u->pktinfo) {
-		write_pktinfo(&m, peer);
-		n = sendmsg(u->source.fd, &m, MSG_NOSIGNAL);
-	} else {
+	if (u->pktinfo)
+		n = reply_with_pktinfo(u->source.fd, packet, peer);
+	else
 		n = sendto(u->source.fd, packet.p, packet.n, MSG_NOSIGNAL, &peer->from.u.sa,
 		    peer->from.len);
-	}
 	return n < 0 ? -errno : 0;
 }
 

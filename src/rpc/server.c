@@ -65,7 +65,8 @@ static void answered(struct peer *p)
 	p->trace = span_of(NULL, 0);
 	free(p->kept_trace);
 	p->kept_trace = NULL;
-	conn_resume(&p->conn);
+	if (p->conn.paused) /* the answer came late */
+		conn_resume(&p->conn);
 }
 
 static bool send_error(struct peer *p, struct span trace, int32_t code, const char *text)

@@ -3,14 +3,15 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "sys/addr.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+
+/* PingRequest{message: "ping"} */
+static const uint8_t ping_request[] = {0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0x0a, 4, 'p', 'i', 'n', 'g'};
 
 /* The result of a system call that worked. */
 static inline int must(const char *what, int rc)
@@ -66,6 +67,17 @@ static inline unsigned number_arg(char **argv, int i, unsigned max)
 	if (n >= 1 && n <= max && *end == '\0')
 		return (unsigned)n;
 	fprintf(stderr, "%s: %s is not a number from 1 to %u\n", argv[0], argv[i], max);
+	exit(2);
+}
+
+/* An argument of the form ADDR:PORT. */
+static inline struct addr inet_arg(const char *text)
+{
+	struct addr a;
+
+	if (addr_parse_inet(span_str(text), 0, &a) == E_OK)
+		return a;
+	fprintf(stderr, "%s is not ADDR:PORT\n", text);
 	exit(2);
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 enum { PIPE_BYTES = 256 * 1024 };
@@ -89,6 +90,7 @@ int main(int argc, char **argv)
 	int listener;
 
 	need_args(argc, argv, 2, "FROM TO");
+	signal(SIGPIPE, SIG_IGN); /* a peer may be gone */
 	listener = unix_listen(argv[1]);
 	must("fcntl", fcntl(listener, F_SETFL, 0));
 	for (;;) {

@@ -3,13 +3,15 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 enum { EVENTS = 64, REQUEST_BYTES = 4096 };
 
-/* PingResponse{message: "pong", version: "0.1.0"}, as the agent sends it. */
-static const uint8_t pong[] = {0, 0, 0, 19, 0, 0, 0x10, 1, 0, 0, 0x0a, 4, 'p', 'o', 'n', 'g', 0x12,
-    5, '0', '.', '1', '.', '0'};
+/* PingResponse{message: "pong: ping", version: "0.1.0"}, as the agent answers load_rpc. */
+static const uint8_t pong[] = "\0\0\0\31\0\0\20\1\0\0"
+			      "\12\12pong: ping\22\0050.1.0";
+enum { PONG_BYTES = sizeof pong - 1 };
 
 static void serve(int fd)
 {
@@ -18,7 +20,7 @@ static void serve(int fd)
 
 	if (n < 0 && errno == EAGAIN)
 		return;
-	if (n <= 0 || write(fd, pong, sizeof pong) < 0)
+	if (n <= 0 || write(fd, pong, PONG_BYTES) < 0)
 		close(fd);
 }
 
@@ -28,6 +30,7 @@ int main(int argc, char **argv)
 	int epfd, listener;
 
 	need_args(argc, argv, 1, "PATH");
+	signal(SIGPIPE, SIG_IGN); /* a peer may be gone */
 	listener = unix_listen(argv[1]);
 	epfd = must("epoll_create1", epoll_create1(0));
 	watch_fd(epfd, listener, EPOLLIN);

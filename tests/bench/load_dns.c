@@ -12,7 +12,10 @@
 
 enum { MAX_OUTSTANDING = 1024, ANSWER_BYTES = 128, PATIENCE_MS = 100 };
 
-static const uint8_t question[] = "\0\1\1\0\0\1\0\0\0\0\0\0\3web\6arcbox\5local\0\0\1\0"; /* 1 */
+static const char question[] = "\0\1\1\0\0\1\0\0\0\0\0\0" /* id 1, RD, one question */
+			       "\3web\6arcbox\5local\0"
+			       "\0\1\0\1"; /* A, IN */
+enum { QUESTION_BYTES = sizeof question - 1 };
 
 struct load {
 	int fd;
@@ -25,7 +28,7 @@ struct load {
 static void load_init(struct load *l, int fd)
 {
 	l->fd = fd;
-	l->out_iov = (struct iovec){(void *)question, sizeof question};
+	l->out_iov = (struct iovec){(void *)question, QUESTION_BYTES};
 	for (unsigned i = 0; i < MAX_OUTSTANDING; i++) {
 		l->in_iov[i] = (struct iovec){l->in_bytes[i], ANSWER_BYTES};
 		l->in[i].msg_hdr = (struct msghdr){.msg_iov = &l->in_iov[i], .msg_iovlen = 1};
@@ -43,7 +46,7 @@ static void check_answer(const uint8_t *p, size_t n)
 {
 	static const uint8_t address[] = {10, 1, 2, 3};
 
-	if (n > sizeof question && (p[3] & 15) == 0 && p[7] == 1 &&
+	if (n > QUESTION_BYTES && (p[3] & 15) == 0 && p[7] == 1 &&
 	    memcmp(p + n - sizeof address, address, sizeof address) == 0)
 		return;
 	fputs("load_dns: not the answer that was expected\n", stderr);
@@ -67,14 +70,9 @@ static unsigned take(struct load *l)
 static int open_socket(const char *text)
 {
 	struct timeval patience = {.tv_usec = PATIENCE_MS * 1000};
-	struct addr a;
-	int fd;
+	struct addr a = inet_arg(text);
+	int fd = must("socket", sock_udp_connect(&a));
 
-	if (addr_parse_inet(span_str(text), 0, &a) != E_OK) {
-		fprintf(stderr, "%s: not an address\n", text);
-		exit(2);
-	}
-	fd = must("socket", sock_udp_connect(&a));
 	must("fcntl", fcntl(fd, F_SETFL, 0));
 	must("setsockopt", setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience));
 	return fd;

@@ -9,12 +9,9 @@
 
 enum { MAX_CONNECTIONS = 1024, EVENTS = 64, ANSWER_BYTES = 256 };
 
-/* PingRequest{message: "ping"} */
-static const uint8_t ping[] = {0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0x0a, 4, 'p', 'i', 'n', 'g'};
-
 static void ask(int fd)
 {
-	must("write", write(fd, ping, sizeof ping) == sizeof ping ? 0 : -1);
+	must("write", write(fd, ping_request, sizeof ping_request) == sizeof ping_request ? 0 : -1);
 }
 
 /* A small answer comes in one piece. */

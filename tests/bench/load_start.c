@@ -13,9 +13,6 @@
 
 enum { PATIENCE_MS = 5000 };
 
-/* PingRequest{message: "ping"} */
-static const uint8_t ping[] = {0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0x0a, 4, 'p', 'i', 'n', 'g'};
-
 static int connect_when_up(const char *path, uint64_t deadline)
 {
 	struct sockaddr_un a = unix_address(path);
@@ -31,8 +28,8 @@ static bool is_answered(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	return write(fd, ping, sizeof ping) == sizeof ping && poll(&p, 1, PATIENCE_MS) > 0 &&
-	    p.revents == POLLIN;
+	return write(fd, ping_request, sizeof ping_request) == sizeof ping_request &&
+	    poll(&p, 1, PATIENCE_MS) > 0 && p.revents == POLLIN;
 }
 
 /* The proportional set size; -1 when it cannot be had. */

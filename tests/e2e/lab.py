@@ -54,8 +54,10 @@ def output(*argv, **options):
 # --- processes ---
 
 
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def descriptors(pid, kind=""):
+    """How many descriptors a process has; those of a kind: "socket", "pipe"."""
+    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    return sum(link.startswith(kind) for link in links)
 
 
 def memory_bytes(pid):
@@ -180,12 +182,16 @@ class Agent:
         argv = [AGENT, f"--listen=unix:{self.socket}", f"--log-file={self.log_path}"]
         self.dns_at = next((o[6:] for o in options if o.startswith("--dns=")), None)
         self.process = lab.start(
-            *before, *argv, *quiet, *options, stderr=open(lab.dir / "agent.err", "ab"), **more
+            *before, *argv, *quiet, *options, stderr=open(lab.dir / "agent.err", "wb"), **more
         )
         self.pid = self.process.pid
-        until(lambda: listens(self.socket) or self.process.poll() is not None, "the agent's start")
+        until(lambda: self.is_up() or self.process.poll() is not None, "the agent's start")
         if self.process.poll() is not None:
             raise AssertionError(f"the agent did not start:\n{self.errors()}")
+
+    def is_up(self):
+        """By its own word: a connection to find it out would still be there a little later."""
+        return f"listening at=unix:{self.socket}\n" in self.errors()
 
     def errors(self):
         return (self.lab.dir / "agent.err").read_text(errors="replace")
@@ -206,11 +212,11 @@ class Agent:
         with self.rpc() as rpc:
             return rpc.call(PING)
 
-    def settled(self, descriptors_before):
-        """Waits until nothing is left of what clients did."""
+    def settled(self, before, kind=""):
+        """Waits until nothing is left of what clients did: as many descriptors as before."""
         until(
-            lambda: descriptors(self.pid) == descriptors_before,
-            lambda: f"{descriptors_before} descriptors; there are {descriptors(self.pid)}",
+            lambda: descriptors(self.pid, kind) == before,
+            lambda: f"{before} descriptors; there are {descriptors(self.pid, kind)}",
         )
 
     def dig(self, *arguments):
@@ -284,7 +290,8 @@ class Rpc:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(str(path))
+        # With a time limit, connect() does not wait for room in the listener's queue.
+        until(lambda: self.socket.connect_ex(str(path)) == 0, f"a connection to {path}")
 
     def __enter__(self):
         return self

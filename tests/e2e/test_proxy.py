@@ -1,6 +1,7 @@
 """The docker command line through the agent's proxy, and clients that come too early."""
 
 import json
+import os
 import socket
 import subprocess
 
@@ -23,7 +24,7 @@ class ProxyTest(LabTest):
 class EarlyClient(ProxyTest):
     def test_client_before_the_engine_is_served(self):
         agent = self.start_agent("--park-time=1m")
-        before = lab.descriptors(agent.pid)
+        before = lab.descriptors(agent.pid, "socket")
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(lab.PATIENCE_S)
             until(lambda: lab.listens(self.proxy), "the proxy")
@@ -31,7 +32,7 @@ class EarlyClient(ProxyTest):
             client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
             start_docker(self.lab)
             self.assertTrue(client.recv(4096).startswith(b"HTTP/1.0 200"))
-        agent.settled(before)
+        agent.settled(before, "socket")
         agent.stop()
 
 
@@ -58,7 +59,7 @@ class CommandLine(ProxyTest):
         super().setUpClass()
         cls.docker = start_docker(cls.lab)
         cls.agent = cls.start_agent()
-        cls.descriptors = lab.descriptors(cls.agent.pid)
+        cls.sockets = lab.descriptors(cls.agent.pid, "socket")  # pipes are kept for the next relay
         cls.docker.run("server")
 
     @classmethod
@@ -87,7 +88,8 @@ class CommandLine(ProxyTest):
         self.assertEqual(self.cli("exec", "-i", "server", "cat", input=data), data)
 
     def test_attach(self):
-        self.docker.cli("run", "-d", "-i", "--name", "attached", "box", "cat")
+        self.docker.cli("create", "-i", "--name", "attached", "box", "cat")
+        self.docker.cli("start", "attached")
         self.addCleanup(self.docker.remove, "attached")
         client = self.lab.start(
             *self.command("attach", "attached"),
@@ -106,7 +108,7 @@ class CommandLine(ProxyTest):
         context = self.lab.dir / "context"
         context.mkdir()
         (context / "Dockerfile").write_text(DOCKERFILE)
-        environment = {"PATH": lab.os.environ["PATH"], "DOCKER_BUILDKIT": "0"}
+        environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
         self.cli("build", "-q", "-t", "built", str(context), env=environment)
         self.assertEqual(self.cli("run", "--rm", "built", "cat", "/tmp/proof"), "built\n")
 
@@ -117,6 +119,9 @@ class CommandLine(ProxyTest):
     def test_nothing_is_left_of_clients_that_went(self):
         for _ in range(5):
             client = self.lab.start(*self.command("events"), stdout=subprocess.DEVNULL)
-            until(lambda: lab.descriptors(self.agent.pid) > self.descriptors, "the client")
+            until(lambda: self.count_sockets() > self.sockets, "the client")
             lab.end(client)
-        self.agent.settled(self.descriptors)
+        self.agent.settled(self.sockets, "socket")
+
+    def count_sockets(self):
+        return lab.descriptors(self.agent.pid, "socket")

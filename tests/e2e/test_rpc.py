@@ -26,7 +26,10 @@ class RpcTest(LabTest):
     def tearDownClass(cls):
         cls.agent.stop()
 
-    def tearDown(self):
+    def setUp(self):
+        self.addCleanup(self.check_agent)  # runs last, when all connections are closed
+
+    def check_agent(self):
         """Whatever a client did: the agent answers, and holds nothing of it."""
         self.agent.ping()
         self.agent.settled(self.descriptors)
@@ -307,6 +310,7 @@ class Crowds(RpcTest):
 
     def test_one_connection_too_many_is_told_so(self):
         agent = Agent(self.new_lab(), "--max-connections=3")
+        agent.settled(self.descriptors)
         keep = [agent.rpc() for _ in range(3)]
         for rpc in keep:
             self.assert_usable(rpc)
