@@ -181,9 +181,8 @@ class Agent:
         quiet = [f"{o}={value}" for o, value in self.QUIET.items() if o not in given]
         argv = [AGENT, f"--listen=unix:{self.socket}", f"--log-file={self.log_path}"]
         self.dns_at = next((o[6:] for o in options if o.startswith("--dns=")), None)
-        self.process = lab.start(
-            *before, *argv, *quiet, *options, stderr=open(lab.dir / "agent.err", "wb"), **more
-        )
+        with open(lab.dir / "agent.err", "wb") as errors:
+            self.process = lab.start(*before, *argv, *quiet, *options, stderr=errors, **more)
         self.pid = self.process.pid
         until(lambda: self.is_up() or self.process.poll() is not None, "the agent's start")
         if self.process.poll() is not None:
@@ -391,31 +390,47 @@ def resolve(agent, names, domain="arcbox.local"):
 
 
 class Docker:
-    """A private engine in a NetLab. It can be killed and started again."""
+    """A private engine in a NetLab. It can be killed and started again; its containerd stays."""
 
     IMAGE = "box"
 
-    def __init__(self, lab, *options):
+    def __init__(self, lab):
         self.lab = lab
         self.dir = lab.dir / "docker"
         self.dir.mkdir()
         self.socket = lab.dir / "docker.sock"
-        self.options = options
         self.process = None
+        self._start_containerd()
+
+    def _start_logged(self, program, **options):
+        given = [f"--{option.replace('_', '-')}={value}" for option, value in options.items()]
+        with open(self.dir / "log", "ab") as log:
+            return self.lab.start(
+                program, *given, stdout=log, stderr=log, env={**os.environ, "PATH": PATH}
+            )
+
+    def _start_containerd(self):
+        config = self.dir / "containerd.toml"
+        config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+        self.containerd = self.dir / "containerd.sock"
+        self._start_logged(
+            "containerd",
+            config=config,
+            address=self.containerd,
+            root=self.dir / "containerd-root",
+            state=self.dir / "containerd-state",
+        )
 
     def start(self):
-        options = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid"}
-        where = [f"{option}={self.dir / name}" for option, name in options.items()]
-        with open(self.dir / "log", "ab") as log:
-            self.process = self.lab.start(
-                "dockerd",
-                *where,
-                *self.options,
-                f"--host=unix://{self.socket}",
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PATH": PATH},
-            )
+        """Starts dockerd and waits until it answers; False when it ends instead."""
+        self.process = self._start_logged(
+            "dockerd",
+            host=f"unix://{self.socket}",
+            containerd=self.containerd,
+            data_root=self.dir / "data",
+            exec_root=self.dir / "exec",
+            pidfile=self.dir / "pid",
+        )
         until(lambda: self.answers() or self.process.poll() is not None, "dockerd's start")
         return self.process.poll() is None
 
@@ -485,11 +500,11 @@ def container_names(container):
     return names
 
 
-def start_docker(lab, *options):
+def start_docker(lab):
     """An engine with the image in it; the test is skipped when none can run here."""
     if os.geteuid() != 0 or not shutil.which("dockerd", path=PATH):
         raise unittest.SkipTest("a Docker engine needs root and dockerd")
-    docker = Docker(lab, *options)
+    docker = Docker(lab)
     if not docker.start():
         reason = (docker.dir / "log").read_text().strip().splitlines()[-1]
         raise unittest.SkipTest(f"no Docker engine can run here: {reason}")

@@ -260,13 +260,15 @@ static int receive_more(struct client *c, uint64_t deadline_ns)
 	ssize_t got;
 
 	if (!place)
-		return fail(EXIT_LOCAL, "%s: no memory for the answer of %s", c->doing, c->host->text);
+		return fail(
+		    EXIT_LOCAL, "%s: no memory for the answer of %s", c->doing, c->host->text);
 	got = receive(c->fd, place, n, deadline_ns);
 	if (got < 0)
 		return lost(c, (int)got);
 	if (got == 0)
-		return broken(c, "closed the connection before its answer was complete; "
-		                 "look into the agent's log");
+		return broken(c,
+		    "closed the connection before its answer was complete; "
+		    "look into the agent's log");
 	queue_commit(&c->in, (size_t)got);
 	return 0;
 }
@@ -282,8 +284,9 @@ static int receive_frame(struct client *c, uint64_t deadline_ns, struct frame *o
 		if (err == E_OK)
 			return 0;
 		if (err == E_LIMIT)
-			return broken(c, "announces an answer of more than 64 MiB; "
-			                 "check that an agent listens there");
+			return broken(c,
+			    "announces an answer of more than 64 MiB; "
+			    "check that an agent listens there");
 		if (err != E_MORE)
 			return broken(c, "does not speak this protocol; check -H");
 		rc = receive_more(c, deadline_ns);
@@ -328,7 +331,8 @@ int client_call(struct client *c, uint32_t type, struct span payload, struct fra
 	uint64_t deadline_ns = deadline_in(c->timeout_ms);
 	uint8_t head[FRAME_HEAD_BYTES + TRACE_BYTES];
 	char id[TRACE_BYTES];
-	struct span trace = span_of(id, (size_t)snprintf(id, sizeof id, "arcboxctl-%u", ++c->calls));
+	struct span trace =
+	    span_of(id, (size_t)snprintf(id, sizeof id, "arcboxctl-%u", ++c->calls));
 	struct wr w = wr_of(head, sizeof head);
 	struct frame frame;
 	int rc;

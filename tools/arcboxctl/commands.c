@@ -1,0 +1,515 @@
+#include "commands.h"
+
+#include "codec/messages.h"
+#include "print.h"
+#include "sys/clock.h"
+#include "sys/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+	ARENA_BYTES = 4 << 20,   /* for lists and sub-messages of one answer */
+	REQUEST_BYTES = 8192,    /* of the requests made here */
+	RANGE_BYTES = 64 << 20,  /* the most that MmapReadFile gives at once */
+	PAYLOAD_BYTES = 16 << 20 /* the most that an agent takes */
+};
+
+/* --- messages there and back ------------------------------------------------------------------ */
+
+static int decode(const struct client *c, const struct frame *f, const struct pb_table *t,
+    struct pb_arena *arena, void *out)
+{
+	enum err err = pb_read(f->payload, t, arena, out);
+
+	if (err)
+		return fail(EXIT_BROKEN,
+		    "%s: the %s of %s does not decode: %s; check the agent's version", c->doing,
+		    t->name, c->host->text, err_text((int)err));
+	return 0;
+}
+
+/* Sends a request and reads its answer into the struct at `response`, which views the client's
+ * memory and the arena's. */
+static int call(struct client *c, uint32_t type, const void *request, const struct pb_table *t,
+    struct pb_arena *arena, void *response)
+{
+	const struct message_type *own = message_by_type(type), *wanted;
+	uint8_t payload[REQUEST_BYTES];
+	struct wr w = wr_of(payload, sizeof payload);
+	struct frame answer;
+	enum err err = request ? pb_write(&w, own->table, request) : E_OK;
+	int rc;
+
+	if (err)
+		return fail(EXIT_USAGE, "%s: cannot put the arguments into a request: %s", c->doing,
+		    err == E_SPACE ? "too long" : err_text((int)err));
+	rc = client_call(c, type, wr_span(&w), &answer);
+	if (rc)
+		return rc;
+	wanted = message_by_type(type | 0x1000);
+	if (answer.type != wanted->type)
+		return fail(EXIT_BROKEN,
+		    "%s: %s answered with type 0x%04" PRIx32 " where %s was due; check the agent's "
+		    "version",
+		    c->doing, c->host->text, answer.type, wanted->name);
+	return decode(c, &answer, t, arena, response);
+}
+
+static int print(const struct settings *s, const struct pb_table *t, const void *msg)
+{
+	if (s->json)
+		return print_json(stdout, t, msg);
+	print_message(stdout, t, msg);
+	return EXIT_OK;
+}
+
+/* --- ping ------------------------------------------------------------------------------------- */
+
+struct ping_report {
+	uint64_t number; /* from 1 */
+	struct span message, version;
+	double round_trip_ms;
+};
+
+static PB_TABLE(ping_report, "PingReport", PB_FIELD(ping_report, 1, number, PB_UINT64),
+    PB_FIELD(ping_report, 2, message, PB_STRING), PB_FIELD(ping_report, 3, version, PB_STRING),
+    PB_FIELD(ping_report, 4, round_trip_ms, PB_DOUBLE));
+
+struct ping_sums {
+	double least_ms, most_ms, total_ms;
+};
+
+static void print_ping(const struct client *c, const struct ping_report *r)
+{
+	printf("%s: ", c->host->text);
+	print_text(stdout, r->message);
+	printf(" from agent ");
+	print_text(stdout, r->version);
+	printf(", number %" PRIu64 ", %.3f ms\n", r->number, r->round_trip_ms);
+}
+
+static int ping_once(
+    struct client *c, const struct settings *s, uint64_t number, struct ping_sums *sums)
+{
+	const struct rpc_ping_request request = {0}; /* no time: the guest's clock is left alone */
+	struct rpc_ping_response response;
+	struct ping_report report = {.number = number};
+	uint8_t memory[256];
+	struct pb_arena arena = pb_arena_of(memory, sizeof memory);
+	uint64_t start_ns = clock_mono_ns();
+	int rc;
+
+	rc = call(c, RPC_PING_REQUEST, &request, &rpc_ping_response_table, &arena, &response);
+	if (rc)
+		return rc;
+	report.message = response.message;
+	report.version = response.version;
+	report.round_trip_ms = (double)(clock_mono_ns() - start_ns) / (double)NS_PER_MS;
+	sums->total_ms += report.round_trip_ms;
+	if (number == 1 || report.round_trip_ms < sums->least_ms)
+		sums->least_ms = report.round_trip_ms;
+	if (report.round_trip_ms > sums->most_ms)
+		sums->most_ms = report.round_trip_ms;
+	if (s->json)
+		return print_json(stdout, &ping_report_table, &report);
+	print_ping(c, &report);
+	return EXIT_OK;
+}
+
+static int run_ping(struct client *c, const struct settings *s, char **args)
+{
+	struct ping_sums sums = {0};
+
+	(void)args;
+	for (uint64_t i = 1; i <= s->count; i++) {
+		int rc = ping_once(c, s, i, &sums);
+
+		if (rc)
+			return rc;
+	}
+	if (!s->json && s->count > 1)
+		printf("%" PRIu64 " round trips: least %.3f, mean %.3f, most %.3f ms\n", s->count,
+		    sums.least_ms, sums.total_ms / (double)s->count, sums.most_ms);
+	return EXIT_OK;
+}
+
+/* --- info ------------------------------------------------------------------------------------- */
+
+/* SystemInfo in people's units. */
+struct info_view {
+	struct span hostname, kernel, system, cpus, memory, load, uptime;
+	struct pb_list addresses;
+};
+
+static PB_TABLE(info_view, "Info", PB_FIELD(info_view, 1, hostname, PB_STRING),
+    PB_FIELD(info_view, 2, kernel, PB_STRING), PB_FIELD(info_view, 3, system, PB_STRING),
+    PB_FIELD(info_view, 4, cpus, PB_STRING), PB_FIELD(info_view, 5, memory, PB_STRING),
+    PB_FIELD(info_view, 6, load, PB_STRING), PB_FIELD(info_view, 7, uptime, PB_STRING),
+    PB_REPEATED(info_view, 8, addresses, PB_STRING));
+
+struct text {
+	char p[512];
+};
+
+/* A printed text as a span; what does not fit is cut. */
+__attribute__((format(printf, 2, 3))) static struct span format(
+    struct text *t, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(t->p, sizeof t->p, format, ap);
+	va_end(ap);
+	return span_str(t->p);
+}
+
+static double gib(uint64_t bytes)
+{
+	return (double)bytes / (double)(1u << 30);
+}
+
+static struct span load_text(struct text *t, const struct pb_list *load)
+{
+	const double *over = load->items;
+
+	if (load->n != 3)
+		return span_str("");
+	return format(t, "%.2f %.2f %.2f over 1, 5 and 15 min", over[0], over[1], over[2]);
+}
+
+static void print_info(const struct rpc_system_info *i)
+{
+	struct text kernel, system, cpus, memory, load, uptime;
+	uint64_t min = i->uptime / 60;
+	struct info_view v = {
+	    .hostname = i->hostname,
+	    .kernel = format(&kernel, "%.*s %.*s", (int)i->kernel_version.n,
+		(const char *)i->kernel_version.p, (int)i->arch.n, (const char *)i->arch.p),
+	    .system = format(&system, "%.*s %.*s", (int)i->os_name.n, (const char *)i->os_name.p,
+		(int)i->os_version.n, (const char *)i->os_version.p),
+	    .cpus = format(&cpus, "%" PRIu32, i->cpu_count),
+	    .memory = format(&memory, "%.2f GiB, %.2f GiB available", gib(i->total_memory),
+		gib(i->available_memory)),
+	    .load = load_text(&load, &i->load_average),
+	    .uptime = format(&uptime, "%" PRIu64 " d %02" PRIu64 ":%02" PRIu64, min / 1440,
+		min / 60 % 24, min % 60),
+	    .addresses = i->ip_addresses,
+	};
+
+	print_message(stdout, &info_view_table, &v);
+}
+
+static int info(struct client *c, const struct settings *s, struct pb_arena *arena)
+{
+	struct rpc_system_info response;
+	int rc =
+	    call(c, RPC_GET_SYSTEM_INFO_REQUEST, NULL, &rpc_system_info_table, arena, &response);
+
+	if (rc)
+		return rc;
+	if (s->json)
+		return print_json(stdout, &rpc_system_info_table, &response);
+	print_info(&response);
+	return EXIT_OK;
+}
+
+/* --- the runtime and the end ------------------------------------------------------------------ */
+
+static int status(struct client *c, const struct settings *s, struct pb_arena *arena)
+{
+	struct rpc_runtime_status_response response;
+	int rc = call(c, RPC_RUNTIME_STATUS_REQUEST, NULL, &rpc_runtime_status_response_table,
+	    arena, &response);
+
+	return rc ? rc : print(s, &rpc_runtime_status_response_table, &response);
+}
+
+static int ensure(struct client *c, const struct settings *s, struct pb_arena *arena)
+{
+	const struct rpc_runtime_ensure_request request = {.start_if_needed = s->start};
+	struct rpc_runtime_ensure_response response;
+	int rc = call(c, RPC_ENSURE_RUNTIME_REQUEST, &request, &rpc_runtime_ensure_response_table,
+	    arena, &response);
+
+	if (rc == 0)
+		rc = print(s, &rpc_runtime_ensure_response_table, &response);
+	return rc || response.ready ? rc : EXIT_REFUSED;
+}
+
+static int shut_down(struct client *c, const struct settings *s, struct pb_arena *arena)
+{
+	const struct rpc_shutdown_request request = {.timeout_seconds = (uint32_t)s->grace_secs};
+	struct rpc_shutdown_response response;
+	int rc =
+	    call(c, RPC_SHUTDOWN_REQUEST, &request, &rpc_shutdown_response_table, arena, &response);
+
+	if (rc == 0)
+		rc = print(s, &rpc_shutdown_response_table, &response);
+	return rc || response.accepted ? rc : EXIT_REFUSED;
+}
+
+typedef int answer_fn(struct client *c, const struct settings *s, struct pb_arena *arena);
+
+static int with_arena(answer_fn *fn, struct client *c, const struct settings *s)
+{
+	void *memory = malloc(ARENA_BYTES);
+	struct pb_arena arena = pb_arena_of(memory, ARENA_BYTES);
+	int rc = memory ? fn(c, s, &arena) : fail(EXIT_LOCAL, "%s: no memory", c->doing);
+
+	free(memory);
+	return rc;
+}
+
+static int run_info(struct client *c, const struct settings *s, char **args)
+{
+	(void)args;
+	return with_arena(info, c, s);
+}
+
+static int run_status(struct client *c, const struct settings *s, char **args)
+{
+	(void)args;
+	return with_arena(status, c, s);
+}
+
+static int run_ensure(struct client *c, const struct settings *s, char **args)
+{
+	(void)args;
+	return with_arena(ensure, c, s);
+}
+
+static int run_shutdown(struct client *c, const struct settings *s, char **args)
+{
+	(void)args;
+	return with_arena(shut_down, c, s);
+}
+
+/* --- read ------------------------------------------------------------------------------------- */
+
+/* Where the bytes of a file go. */
+struct sink {
+	int fd;           /* -1: not opened yet */
+	bool terminal;    /* bytes are escaped */
+	const char *name; /* of the file */
+};
+
+/* A file is made when the first answer is there, so that a failed request leaves an old one alone.
+ */
+static int sink_put(const struct client *c, struct sink *to, struct span data)
+{
+	int rc = 0;
+
+	if (to->fd < 0)
+		to->fd = open(to->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (to->fd < 0)
+		return fail(EXIT_LOCAL, "%s: cannot open %s for writing: %s", c->doing, to->name,
+		    err_text(-errno));
+	if (to->terminal)
+		print_lines(stdout, data);
+	else
+		rc = fs_write_all(to->fd, data);
+	if (rc < 0)
+		return fail(EXIT_LOCAL, "%s: cannot write to %s: %s; what is there is incomplete",
+		    c->doing, to->name, err_text(rc));
+	return 0;
+}
+
+/* Copies one range; *got is less than asked for where the file ends. */
+static int read_range(struct client *c, const struct rpc_mmap_read_file_request *range,
+    struct sink *to, uint64_t *got)
+{
+	struct rpc_mmap_read_file_response response;
+	uint8_t memory[256];
+	struct pb_arena arena = pb_arena_of(memory, sizeof memory);
+	int rc = call(c, RPC_MMAP_READ_FILE_REQUEST, range, &rpc_mmap_read_file_response_table,
+	    &arena, &response);
+
+	if (rc)
+		return rc;
+	if (response.data.n != response.bytes_read || response.data.n > range->length)
+		return fail(EXIT_BROKEN,
+		    "%s: %s sent %zu bytes, counted %" PRIu64 ", and was asked for %" PRIu64
+		    "; check the agent's version",
+		    c->doing, c->host->text, response.data.n, response.bytes_read, range->length);
+	*got = response.data.n;
+	return sink_put(c, to, response.data);
+}
+
+/* Ranges are as large as they can be: a file that fits into one is read at one moment. */
+static int read_ranges(
+    struct client *c, const struct settings *s, const char *path, struct sink *to)
+{
+	struct rpc_mmap_read_file_request range = {span_str(path), s->offset_bytes, 0};
+	uint64_t left = s->length_bytes;
+	uint64_t got = 0;
+	int rc = 0;
+
+	while (rc == 0 && left && got == range.length) {
+		range.length = left < RANGE_BYTES ? left : RANGE_BYTES;
+		rc = read_range(c, &range, to, &got);
+		range.offset += got;
+		left -= got;
+	}
+	return rc;
+}
+
+static int run_read(struct client *c, const struct settings *s, char **args)
+{
+	struct sink to = {STDOUT_FILENO, isatty(STDOUT_FILENO), "standard output"};
+	int rc;
+
+	if (s->output)
+		to = (struct sink){-1, false, s->output};
+	rc = read_ranges(c, s, args[0], &to);
+	if (s->output && to.fd >= 0 && close(to.fd) < 0 && rc == 0)
+		rc = fail(
+		    EXIT_LOCAL, "%s: cannot write to %s: %s", c->doing, to.name, err_text(-errno));
+	return rc;
+}
+
+/* --- raw -------------------------------------------------------------------------------------- */
+
+/* An answer of any type; its message, where it has one, is behind a pointer whose table is known at
+ * run time only. */
+struct raw_answer {
+	struct span type;
+	const void *message;
+	struct span payload;
+};
+
+static int print_raw_message(
+    const struct settings *s, struct raw_answer *a, const struct pb_table *t)
+{
+	const struct pb_field fields[] = {
+	    {1, PB_STRING, PB_LABEL_SINGULAR, offsetof(struct raw_answer, type), NULL, "type"},
+	    {2, PB_MESSAGE, PB_LABEL_SINGULAR, offsetof(struct raw_answer, message), t, "message"},
+	};
+	const struct pb_table table = {"Answer", sizeof *a, fields, 2};
+
+	return print(s, &table, a);
+}
+
+static int print_raw_payload(const struct settings *s, struct raw_answer *a)
+{
+	const struct pb_field fields[] = {
+	    {1, PB_STRING, PB_LABEL_SINGULAR, offsetof(struct raw_answer, type), NULL, "type"},
+	    {2, PB_BYTES, PB_LABEL_SINGULAR, offsetof(struct raw_answer, payload), NULL, "payload"},
+	};
+	const struct pb_table table = {"Answer", sizeof *a, fields, 2};
+
+	return print(s, &table, a);
+}
+
+static int print_raw(
+    const struct client *c, const struct settings *s, const struct frame *f, struct pb_arena *arena)
+{
+	const struct message_type *known = message_by_type(f->type);
+	struct text text;
+	struct raw_answer a = {.payload = f->payload};
+	void *msg = known && known->table ? pb_alloc(arena, known->table->size) : NULL;
+	int rc;
+
+	a.type = known ? format(&text, "%s", known->name) : format(&text, "0x%04" PRIx32, f->type);
+	a.message = msg;
+	if (!msg)
+		return print_raw_payload(s, &a);
+	rc = decode(c, f, known->table, arena, msg);
+	return rc ? rc : print_raw_message(s, &a, known->table);
+}
+
+/* A number, decimal or 0x..., or the name of a message. */
+static enum err parse_type(const char *text, uint32_t *out)
+{
+	const struct message_type *known = message_by_name(span_str(text));
+	char *end;
+	unsigned long long n;
+
+	if (!known && !ascii_digit((uint8_t)text[0]))
+		return E_UNKNOWN;
+	errno = 0;
+	n = known ? known->type : strtoull(text, &end, 0);
+	if (!known && (*end || errno || n > UINT32_MAX))
+		return E_RANGE;
+	*out = (uint32_t)n;
+	return E_OK;
+}
+
+/* Reads all of a file, `-` being standard input, into the queue. 0 or -errno. */
+static int read_file(const char *path, struct queue *q)
+{
+	bool standard = strcmp(path, "-") == 0;
+	int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : 1;
+	int rc;
+
+	while (n > 0) {
+		size_t room = queue_room(q) < BUFSIZ ? queue_room(q) : BUFSIZ;
+		uint8_t *place = room ? queue_reserve(q, room) : NULL;
+
+		if (!place)
+			errno = room ? ENOMEM : EFBIG;
+		n = place ? read(fd, place, room) : -1;
+		if (n > 0)
+			queue_commit(q, (size_t)n);
+	}
+	rc = n < 0 ? -errno : 0;
+	if (!standard && fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static int raw_call(struct client *c, const struct settings *s, uint32_t type, struct span payload)
+{
+	void *memory = malloc(ARENA_BYTES);
+	struct pb_arena arena = pb_arena_of(memory, ARENA_BYTES);
+	struct frame answer;
+	int rc = memory ? client_call(c, type, payload, &answer)
+			: fail(EXIT_LOCAL, "%s: no memory", c->doing);
+
+	if (rc == 0)
+		rc = print_raw(c, s, &answer, &arena);
+	free(memory);
+	return rc;
+}
+
+static int run_raw(struct client *c, const struct settings *s, char **args)
+{
+	struct queue payload;
+	uint32_t type;
+	int rc;
+
+	if (parse_type(args[0], &type))
+		return fail(EXIT_USAGE,
+		    "raw: \"%s\" is no type; give a number like 0x0001 or a name like PingRequest",
+		    args[0]);
+	queue_init(&payload, PAYLOAD_BYTES, NULL);
+	rc = args[1] ? read_file(args[1], &payload) : 0;
+	if (rc < 0)
+		rc = fail(
+		    EXIT_LOCAL, "raw: cannot read the payload from %s: %s", args[1], err_text(rc));
+	else
+		rc = raw_call(c, s, type, queue_span(&payload));
+	queue_done(&payload);
+	return rc;
+}
+
+/* --- the rows --------------------------------------------------------------------------------- */
+
+const struct command commands[] = {
+    {"ping", "", 0, 0, 10000, "ask whether the agent answers, and how fast", run_ping},
+    {"info", "", 0, 0, 10000, "show the guest's system: kernel, memory, addresses", run_info},
+    {"status", "", 0, 0, 30000, "show the container runtime as it is", run_status},
+    {"ensure", "", 0, 0, 120000, "ask that the container runtime be ready; 1 when it is not",
+	run_ensure},
+    {"read", "PATH", 1, 1, 60000, "copy a file of the guest to standard output", run_read},
+    {"shutdown", "", 0, 0, 30000, "power the guest off", run_shutdown},
+    {"raw", "TYPE [FILE]", 1, 2, 60000,
+	"send a request by number or name, with FILE (- = standard input) as payload", run_raw},
+};
+
+const size_t command_count = sizeof commands / sizeof *commands;
