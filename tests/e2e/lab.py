@@ -460,8 +460,9 @@ class Docker:
         return output(*self.command(*arguments), **options)
 
     def run(self, name, *options, command=("sleep", "1000")):
-        """Starts a container that stays."""
-        self.cli("run", "-d", "--name", name, *options, self.IMAGE, *command)
+        """Starts a container that stays. A program that is PID 1 ends by nothing but SIGKILL."""
+        how = ("-d", "--name", name, "--stop-signal", "KILL")
+        self.cli("run", *how, *options, self.IMAGE, *command)
         return name
 
     def remove(self, *names):

@@ -52,7 +52,7 @@ START_TEST(counts_the_cpus_it_may_use)
 	read_report();
 	ck_assert_uint_ge(report.cpu_count, 1);
 	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
+	CPU_SET((size_t)sched_getcpu(), &one);
 	ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
 	read_report();
 	ck_assert_uint_eq(report.cpu_count, 1);

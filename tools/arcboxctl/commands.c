@@ -158,12 +158,12 @@ struct text {
 
 /* A printed text as a span; what does not fit is cut. */
 __attribute__((format(printf, 2, 3))) static struct span format(
-    struct text *t, const char *format, ...)
+    struct text *t, const char *pattern, ...)
 {
 	va_list ap;
 
-	va_start(ap, format);
-	vsnprintf(t->p, sizeof t->p, format, ap);
+	va_start(ap, pattern);
+	vsnprintf(t->p, sizeof t->p, pattern, ap);
 	va_end(ap);
 	return span_str(t->p);
 }

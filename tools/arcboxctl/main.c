@@ -104,8 +104,8 @@ static int read_options(struct settings *s, int argc, char **argv, bool given[UI
 			    letter == ':' ? "it needs a value" : "there is no such option here");
 		err = set_option(s, row, optarg);
 		if (err)
-			return fail(EXIT_USAGE, "--%s \"%s\": %s; it takes %s", row->name, optarg,
-			    err_text((int)err), row->help);
+			return fail(EXIT_USAGE, "--%s \"%s\": %s; see arcboxctl --help", row->name,
+			    optarg, err_text((int)err));
 		given[(uint8_t)letter] = true;
 	}
 	return 0;

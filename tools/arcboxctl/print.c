@@ -238,15 +238,18 @@ static void print_messages(
 }
 
 /* A field that takes lines of its own: they are indented below its name. */
-static void print_block(FILE *to, const struct pb_field *f, const void *member, int indent)
+static void print_block(
+    FILE *to, const struct pb_field *f, const void *member, int width, int indent)
 {
 	const struct pb_list *list = member;
 	const void *msg = is_list(f) ? NULL : message_at(member);
 	bool empty = is_list(f) ? list->n == 0 : !msg || f->sub->n == 0;
 
-	fputs(empty ? "-\n" : "\n", to);
-	if (empty)
+	if (empty) {
+		fprintf(to, "%*s%-*s-\n", indent, "", width + COLUMN_GAP, f->name);
 		return;
+	}
+	fprintf(to, "%*s%s\n", indent, "", f->name);
 	if (msg)
 		print_fields(to, f->sub, msg, indent + COLUMN_GAP);
 	else
@@ -271,13 +274,13 @@ static void print_fields(FILE *to, const struct pb_table *t, const void *msg, in
 		const struct pb_field *f = &t->fields[i];
 		const uint8_t *member = (const uint8_t *)msg + f->offset;
 
-		fprintf(to, "%*s%-*s", indent, "", width + COLUMN_GAP, f->name);
 		if (f->type == PB_MESSAGE && f->label != PB_LABEL_MAP) {
-			print_block(to, f, member, indent);
-		} else {
-			print_inline(to, f, member);
-			fputc('\n', to);
+			print_block(to, f, member, width, indent);
+			continue;
 		}
+		fprintf(to, "%*s%-*s", indent, "", width + COLUMN_GAP, f->name);
+		print_inline(to, f, member);
+		fputc('\n', to);
 	}
 }
 
