@@ -160,7 +160,7 @@ e2e: setup-build+e2e
 	$(Q)tests/run e2e $(BUILD) $(ONLY)
 
 lint: setup-build+lint
-	$(sub) $(BUILD)/musl/libagent.a
+	$(sub) programs $(BUILD)/optdoc
 	$(Q)tools/lint $(BUILD)
 
 fuzz: setup-fuzz
@@ -184,7 +184,8 @@ demo: setup-build+demo
 	$(Q)tools/demo $(BUILD)
 
 # README's option table and the manual's, from the rows of src/options.c.
-docs: $(BUILD)/optdoc
+docs: setup-build
+	$(sub) $(BUILD)/optdoc
 	$(Q)tools/docs $(BUILD)
 
 $(BUILD)/optdoc: $(BUILD)/musl/tools/optdoc.o $(BUILD)/musl/libagent.a

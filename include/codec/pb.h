@@ -167,7 +167,8 @@ size_t pb_size(const struct pb_table *t, const void *msg);
  * for a string that no reader would take. */
 enum err pb_write(struct wr *w, const struct pb_table *t, const void *msg);
 
-/* Writes what stands before the n bytes of a bytes field, for a caller that sends those by itself. */
+/* Writes what stands before the n bytes of a bytes field, for a caller that sends those by itself.
+ */
 void pb_write_bytes_head(struct wr *w, uint32_t number, uint64_t n);
 
 #endif

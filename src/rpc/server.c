@@ -227,12 +227,13 @@ static void handle(struct peer *p, const struct rpc_method *method, const struct
  * comes. */
 static bool unwanted(struct peer *p, struct span in, const struct frame_head *h, size_t *used)
 {
-	const struct message_type *type = message_by_type(h->type);
 	size_t head_bytes = h->head_bytes + h->trace_len;
 	struct span trace = span_of(in.p + h->head_bytes, h->trace_len);
+	const struct message_type *type;
 
 	if (method_of(p->server, h->type) || in.n < head_bytes)
 		return false;
+	type = message_by_type(h->type);
 	if (type)
 		refuse_request(p, trace, type->name, "is not a request that is taken here");
 	else

@@ -14,10 +14,13 @@ bool host_clock_is_off(int64_t now_ns, int64_t host_secs)
 
 void host_clock_follow(const struct host_clock *c, int64_t secs)
 {
-	int64_t now_ns = clock_real_ns();
+	int64_t now_ns;
 	int rc;
 
-	if (!c->may_set || secs <= 0 || !host_clock_is_off(now_ns, secs))
+	if (!c->may_set || secs <= 0)
+		return;
+	now_ns = clock_real_ns();
+	if (!host_clock_is_off(now_ns, secs))
 		return;
 	rc = secs > INT64_MAX / (int64_t)NS_PER_SEC ? -ERANGE
 						    : clock_step(secs * (int64_t)NS_PER_SEC);

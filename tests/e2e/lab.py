@@ -350,10 +350,13 @@ def loopback(port=5300):
     return f"127.{pid >> 8 & 0x7F | 0x80}.{pid & 0xFF}.{loopbacks}:{port}"
 
 
-def dig(lab, server, *arguments):
+def dig_command(server, *arguments):
     address, port = server.rsplit(":", 1)
-    how = ("+tries=2", "+time=5", "+nocookie")
-    return output(*lab.enter, "dig", "-r", f"@{address}", "-p", port, *how, *arguments)
+    return ["dig", "-r", f"@{address}", "-p", port, "+tries=2", "+time=5", "+nocookie", *arguments]
+
+
+def dig(lab, server, *arguments):
+    return output(*lab.enter, *dig_command(server, *arguments))
 
 
 class Dig:

@@ -155,11 +155,8 @@ class Lacks(LabTest):
         agent.stop()
 
     def answers(self, agent):
-        done = lab.run(
-            "dig", "-r", f"@{agent.dns_at.split(':')[0]}", "-p", "5300", "+tries=1", "+time=1",
-            "+short", "web.arcbox.local",
-        )  # fmt: skip
-        return "192.0.2.1" in done.stdout
+        once = ("+tries=1", "+time=1", "+short", "web.arcbox.local")
+        return lab.run(*lab.dig_command(agent.dns_at, *once)).stdout == "192.0.2.1\n"
 
     def test_no_log_is_no_reason_to_stop(self):
         agent = Agent(self.lab, "--log-file=/nonexistent/dir/agent.log")

@@ -3,6 +3,7 @@
 import signal
 import socket
 import struct
+import subprocess
 import threading
 
 import lab
@@ -247,13 +248,8 @@ class Forwarding(DnsTest):
 
     def test_slow_upstream_delays_no_name_of_our_own(self):
         self.upstream.gate.clear()
-        slow = [
-            self.lab.start(
-                "dig", "-r", f"@{self.agent.dns_at.split(':')[0]}", "-p", "5300", "+tries=1",
-                "+time=20", "+short", f"slow{i}.example.org", stdout=-3,
-            )
-            for i in range(20)
-        ]  # fmt: skip
+        commands = [lab.dig_command(self.agent.dns_at, f"slow{i}.example.org") for i in range(20)]
+        slow = [self.lab.start(*command, stdout=subprocess.DEVNULL) for command in commands]
         until(lambda: self.upstream.asked[-1].startswith(b"\x05slow"), "a question in flight")
         self.assert_data(["192.0.2.1", "192.0.2.2"], "web.arcbox.local", "A")
         self.upstream.gate.set()

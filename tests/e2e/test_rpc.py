@@ -192,23 +192,14 @@ class Files(RpcTest):
             self.read(self.lab.dir)
 
     def test_file_that_shrinks_meanwhile(self):
-        path, data = self.make_file(4 << 20)
-        over = threading.Event()
-
-        def shrink_and_grow():
-            with open(path, "r+b") as file:
-                while not over.is_set():
-                    file.truncate(100)
-                    file.truncate(len(data))
-
-        thread = threading.Thread(target=shrink_and_grow)
-        thread.start()
-        try:
-            for _ in range(30):
-                self.assertEqual(self.read(path)[:100], data[:100])
-        finally:
-            over.set()
-            thread.join()
+        for _ in range(20):
+            path, data = self.make_file(2 << 20)
+            shrinking = threading.Thread(target=shrink, args=(path, len(data), 100))
+            shrinking.start()
+            got = self.read(path)
+            shrinking.join()
+            self.assertEqual(got[:100], data[:100])
+            self.assertLessEqual(len(got), len(data))
 
     def test_file_that_blocks_delays_nobody(self):
         pipe = self.lab.dir / "pipe"
@@ -218,6 +209,12 @@ class Files(RpcTest):
             rpc.ask(lab.READ_FILE, field(1, str(pipe)) + field(3, 10))
             self.agent.ping()
             self.assertEqual(self.read(path), data)
+
+
+def shrink(path, size, least):
+    for end in range(size, least, -4096):
+        os.truncate(path, end)
+    os.truncate(path, least)
 
 
 def percentile(values, part):
@@ -248,7 +245,7 @@ class Crowds(RpcTest):
         try:
             while sent < limit:
                 sent += rpc.socket.send(data)
-        except (TimeoutError, socket.timeout):
+        except TimeoutError:
             pass
         return sent
 
@@ -285,7 +282,7 @@ class Crowds(RpcTest):
             rpc.socket.settimeout(1)
             try:
                 rpc.send(head + bytes(15 << 20))
-            except (OSError, socket.timeout):
+            except OSError:
                 pass  # refused, since the buffers of all are bounded
         grown = lab.memory_bytes(self.agent.pid) - before
         self.assertLess(grown, 80 << 20)
