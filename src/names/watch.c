@@ -10,12 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define EVENTS_TARGET "/events?filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%7D"
+/* {"type":["container","network"]} */
+#define EVENTS_FILTER "filters=%7B%22type%22%3A%5B%22container%22%2C%22network%22%5D%7D"
 
 /* A container of the engine's. */
 struct tracked {
 	struct map_node node; /* by id */
-	struct link dirty;    /* on watch.dirty while it has to be inspected */
+	struct link dirty;    /* on watch.dirty while it has to be inspected, or on watch.failed */
 	bool listed;          /* seen since the event stream was opened */
 	char id[DOCKER_ID_BYTES];
 };
@@ -46,7 +47,8 @@ struct watch {
 	struct question list;
 	struct inspect inspects[WATCH_INSPECTS];
 	struct map containers;
-	struct link dirty;
+	struct link dirty, failed;
+	struct timer again;     /* for what failed */
 	bool connected, listed; /* the event stream is open; the list has been taken in */
 	bool overflowed;        /* said that there are too many containers */
 	int last_rc;            /* why there is no connection, as far as it was logged */
@@ -54,6 +56,7 @@ struct watch {
 };
 
 static void pump(struct watch *w);
+static void start_over(struct watch *w, int rc);
 
 /* --- containers ----------------------------------------------------------------------------------
  */
@@ -117,6 +120,8 @@ static void untrack(struct watch *w, struct tracked *c)
 	list_remove(&c->dirty);
 	map_remove(&w->containers, &c->node);
 	free(c);
+	if (w->overflowed) /* there is room for one that was left out */
+		start_over(w, -ENOBUFS);
 	w->overflowed = false;
 }
 
@@ -181,7 +186,29 @@ static void apply(struct watch *w, struct tracked *c, const struct docker_contai
 		log_debug("docker", "registered", KV_STR("id", c->id), KV_NUM("names", d->n_names));
 }
 
-/* The details came, or the container's end, or nothing of use: then its names stay as they were. */
+/* Its names stay as they are; an event that came meanwhile has it inspected at once anyway. */
+static void inspect_later(struct watch *w, struct tracked *c)
+{
+	if (!list_empty(&c->dirty))
+		return;
+	list_append(&w->failed, &c->dirty);
+	if (!timer_armed(&w->again))
+		timer_in(&w->again, w->conf.retry_max_ms * NS_PER_MS);
+}
+
+static void inspect_again(struct timer *t)
+{
+	struct watch *w = container_of(t, struct watch, again);
+	struct link *node;
+
+	while ((node = list_first(&w->failed))) {
+		list_remove(node);
+		list_append(&w->dirty, node);
+	}
+	pump(w);
+}
+
+/* The details came, or the container's end, or nothing of use. */
 static void take_details(struct watch *w, struct tracked *c, unsigned status, struct span body)
 {
 	enum err err = status == 200 ? docker_container_read(body, &w->details) : E_UNKNOWN;
@@ -190,9 +217,11 @@ static void take_details(struct watch *w, struct tracked *c, unsigned status, st
 		untrack(w, c);
 	else if (err == E_OK)
 		apply(w, c, &w->details);
-	else
+	else {
 		log_warn("docker", "cannot tell a container's names", KV_STR("id", c->id),
 		    KV_NUM("status", status), KV_ERR(err));
+		inspect_later(w, c);
+	}
 }
 
 static void inspected(struct http_call *h, int rc)
@@ -207,7 +236,9 @@ static void inspected(struct http_call *h, int rc)
 	if (c && rc == 0)
 		take_details(w, c, h->status, queue_span(&q->body));
 	queue_done(&q->body);
-	if (c && rc < 0)
+	if (c && rc == -EFBIG) /* it would be as large after starting over */
+		inspect_later(w, c);
+	if (c && rc < 0 && rc != -EFBIG)
 		start_over(w, rc);
 	else
 		pump(w);
@@ -375,7 +406,9 @@ static int events_came(struct http_call *h, struct span piece)
 		on_event(w, &event);
 	}
 	pump(w);
-	return err == E_MORE ? 0 : -EPROTO;
+	if (err != E_MORE)
+		return -EPROTO;
+	return w->event.n > w->conf.event_bytes ? -EFBIG : 0;
 }
 
 static void wait_and_connect(struct watch *w, int rc)
@@ -411,16 +444,28 @@ static void events_ended(struct http_call *h, int rc)
 static const struct http_ops events_ops = {
     .head = subscribed, .data = events_came, .ended = events_ended};
 
+/* The engine sends the head a moment before it collects events; `since` has it send again what
+ * happened between. An event that comes twice does no harm. */
+static void write_events_target(struct wr *w)
+{
+	wr_str(w, "/events?" EVENTS_FILTER "&since=");
+	wr_dec(w, (uint64_t)(clock_real_ns() / (int64_t)NS_PER_SEC) - 1);
+	wr_nul(w);
+}
+
 static void connect_events(struct timer *t)
 {
 	struct watch *w = container_of(t, struct watch, retry);
+	char target[128];
+	struct wr text = wr_of(target, sizeof target);
 	const struct http_request request = {
 	    .method = "GET",
-	    .target = EVENTS_TARGET,
+	    .target = target,
 	    .head_timeout_ms = w->conf.answer_ms,
 	};
 	int rc;
 
+	write_events_target(&text);
 	w->events.ctx = w;
 	rc = http_start(&w->events, w->loop, &w->addr, &request, &events_ops);
 	if (rc < 0)
@@ -444,7 +489,10 @@ struct watch *watch_new(struct loop *l, struct registry *r, const struct watch_c
 	w->conf = *conf;
 	w->retry_ms = conf->retry_ms;
 	list_init(&w->dirty);
-	queue_init(&w->event, conf->event_bytes, NULL);
+	list_init(&w->failed);
+	timer_init(&w->again, l, inspect_again);
+	/* One read may hold many events: they are taken out before the limit counts. */
+	queue_init(&w->event, conf->event_bytes + CONN_READ_BYTES, NULL);
 	w->list.watch = w;
 	queue_init(&w->list.body, conf->answer_bytes, NULL);
 	for (size_t i = 0; i < WATCH_INSPECTS; i++) {
@@ -465,6 +513,7 @@ void watch_free(struct watch *w)
 	http_cancel(&w->events, -ECANCELED);
 	loop_bury(w->loop); /* ends the stream, and with it the other calls */
 	timer_at(&w->retry, 0);
+	timer_at(&w->again, 0);
 	while ((node = map_walk(&w->containers, NULL))) {
 		map_remove(&w->containers, node);
 		free(container_of(node, struct tracked, node));
@@ -480,7 +529,7 @@ size_t watch_containers(const struct watch *w)
 
 bool watch_synced(const struct watch *w)
 {
-	if (!w->listed || !list_empty(&w->dirty))
+	if (!w->listed || !list_empty(&w->dirty) || !list_empty(&w->failed))
 		return false;
 	for (size_t i = 0; i < WATCH_INSPECTS; i++)
 		if (w->inspects[i].question.busy)

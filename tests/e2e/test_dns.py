@@ -161,7 +161,8 @@ class Upstream:
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind((host, int(port)))
         self.tcp = socket.create_server((host, int(port)))
-        self.threads = [threading.Thread(target=f, daemon=True) for f in (self.serve, self.serve_tcp)]
+        serve = (self.serve, self.serve_tcp)
+        self.threads = [threading.Thread(target=each, daemon=True) for each in serve]
         for thread in self.threads:
             thread.start()
 

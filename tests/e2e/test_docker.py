@@ -1,4 +1,4 @@
-"""A real Docker engine: DNS says what `docker inspect` says, whatever happens to containers and engine."""
+"""A real Docker engine: DNS says what `docker inspect` says, whatever happens."""
 
 import lab
 from lab import Agent, LabTest, NetLab, resolve, start_docker, until
@@ -190,7 +190,7 @@ class Restarts(DockerTest):
                 memory = lab.memory_bytes(self.agent.pid)
         self.agent.settled(descriptors)
         grown = lab.memory_bytes(self.agent.pid) - memory
-        self.assertLess(grown, 64 * 1024)
+        self.assert_grown_less(grown, 64 * 1024)
         self.note(
             f"{RESTARTS} restarts: {descriptors} descriptors, memory {lab.mib(memory)}"
             f" then {grown / 1024:+.0f} KiB"

@@ -271,7 +271,7 @@ class Crowds(RpcTest):
         self.assertLess(sent, 64 << 20)
         self.timed_pings()
         grown = lab.memory_bytes(self.agent.pid) - before
-        self.assertLess(grown, 16 << 20)
+        self.assert_grown_less(grown, 16 << 20)
         self.note(f"took {lab.mib(sent)} from it, memory grew by {lab.mib(grown)}")
 
     def test_large_frames_that_never_end(self):
@@ -285,7 +285,7 @@ class Crowds(RpcTest):
             except OSError:
                 pass  # refused, since the buffers of all are bounded
         grown = lab.memory_bytes(self.agent.pid) - before
-        self.assertLess(grown, 80 << 20)
+        self.assert_grown_less(grown, 80 << 20)
         self.timed_pings(50)
         self.note(f"16 frames of 16 MiB, all unfinished: memory grew by {lab.mib(grown)}")
 

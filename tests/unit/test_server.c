@@ -1,0 +1,536 @@
+#include "rpc/server.h"
+
+#include "base/log.h"
+#include "cases.h"
+#include "codec/frame.h"
+#include "fault.h"
+#include "suite.h"
+#include "sys/fs.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* --- a server with methods of the test's, and clients on socket pairs
+ * -------------------------------- */
+
+enum { MAX_FRAME = 4096, MAX_CONNECTIONS = 4, PATIENCE_TURNS = 200, ANSWERS_BYTES = 1 << 20 };
+
+static struct loop loop;
+static struct rpc_server *server;
+static struct rpc_token late; /* of the last request that was kept */
+static unsigned kept;
+static unsigned fds;
+
+/* Answers with the message it was sent. */
+static void echo(struct rpc_call *call, const void *message)
+{
+	const struct rpc_ping_request *request = message;
+
+	rpc_answer(
+	    call->server, call->token, &(struct rpc_ping_response){.message = request->message});
+	rpc_error(call->server, call->token, RPC_FAILED, "a second answer"); /* must go nowhere */
+}
+
+static void keep(struct rpc_call *call, const void *message)
+{
+	ck_assert_ptr_null(message);
+	ck_assert_ptr_eq(call->services, &kept);
+	late = call->token;
+	kept++;
+}
+
+static void send_file(struct rpc_call *call, const void *message)
+{
+	int fd = fs_memfd("test");
+
+	(void)message;
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fs_write_all(fd, span_str("0123456789")), 0);
+	rpc_answer_file(call->server, call->token, span_str("<"), fd, 2, 5, span_str(">"));
+}
+
+static const struct rpc_method methods[] = {
+    {RPC_PING_REQUEST, RPC_PING_RESPONSE, &rpc_ping_request_table, &rpc_ping_response_table, echo},
+    {RPC_GET_SYSTEM_INFO_REQUEST, RPC_SYSTEM_INFO, NULL, NULL, keep},
+    {RPC_MMAP_READ_FILE_REQUEST, RPC_MMAP_READ_FILE_RESPONSE, &rpc_empty_table, NULL, send_file},
+};
+
+static void setup_with(size_t max_buffered_bytes)
+{
+	const struct rpc_conf conf = {
+	    .methods = methods,
+	    .n_methods = sizeof methods / sizeof *methods,
+	    .services = &kept,
+	    .max_frame_bytes = MAX_FRAME,
+	    .max_connections = MAX_CONNECTIONS,
+	    .max_buffered_bytes = max_buffered_bytes,
+	    .arena_bytes = 4096,
+	    .stall_ms = 1000,
+	};
+	struct span bad;
+
+	signal(SIGPIPE, SIG_IGN);
+	ck_assert_int_eq(log_filter(span_str("off"), &bad), E_OK);
+	fds = fault_fds();
+	kept = 0;
+	ck_assert_int_eq(loop_init(&loop), 0);
+	server = rpc_server_new(&loop, &conf);
+	ck_assert_ptr_nonnull(server);
+}
+
+static void setup(void)
+{
+	setup_with(1 << 20);
+}
+
+static void turns(unsigned n)
+{
+	while (n--)
+		ck_assert_int_eq(loop_turn(&loop, 1), 0);
+}
+
+static void teardown(void)
+{
+	rpc_server_free(server);
+	loop_done(&loop);
+	ck_assert_uint_eq(fault_fds(), fds);
+}
+
+static int client(void)
+{
+	int pair[2];
+
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	rpc_server_accept(server, pair[1]);
+	return pair[0];
+}
+
+static void send_bytes(int fd, struct span bytes)
+{
+	ck_assert_int_eq(write(fd, bytes.p, bytes.n), (ssize_t)bytes.n);
+}
+
+/* A request frame, valid until the next call. */
+static struct span request(uint32_t type, const char *trace, struct span payload)
+{
+	static uint8_t buf[2 * MAX_FRAME];
+	struct wr w = wr_of(buf, sizeof buf);
+
+	frame_head_write(&w, type, span_str(trace), payload.n);
+	wr_bytes(&w, payload);
+	ck_assert_int_eq(w.err, E_OK);
+	return wr_span(&w);
+}
+
+static void ask(int fd, uint32_t type, const char *trace)
+{
+	send_bytes(fd, request(type, trace, span_of(NULL, 0)));
+}
+
+/* --- what comes back
+ * ---------------------------------------------------------------------------------- */
+
+static uint8_t answers[ANSWERS_BYTES];
+static size_t answers_n;
+static bool ended;
+
+/* Takes what has come for a client. */
+static void receive(int fd)
+{
+	ssize_t n;
+
+	while ((n = read(fd, answers + answers_n, sizeof answers - answers_n)) > 0)
+		answers_n += (size_t)n;
+	ended = n == 0;
+}
+
+/* The next answer, taken off the front; the connection must not end before. */
+static struct frame next_answer(int fd)
+{
+	static uint8_t whole[ANSWERS_BYTES];
+	struct frame f;
+	size_t used = 0;
+
+	for (int i = 0; i < PATIENCE_TURNS; i++) {
+		if (frame_read(span_of(answers, answers_n), UINT32_MAX, &f, &used) == E_OK)
+			break;
+		turns(1);
+		receive(fd);
+	}
+	ck_assert_uint_gt(used, 0);
+	memcpy(whole, answers, used);
+	memmove(answers, answers + used, answers_n - used);
+	answers_n -= used;
+	ck_assert_int_eq(frame_read(span_of(whole, used), UINT32_MAX, &f, &used), E_OK);
+	return f;
+}
+
+static void check_answer(int fd, uint32_t type, const char *trace)
+{
+	struct frame f = next_answer(fd);
+
+	ck_assert_uint_eq(f.type, type);
+	ck_assert(span_eq_str(f.trace, trace));
+}
+
+static void check_error(int fd, int32_t code, const char *trace)
+{
+	struct frame f = next_answer(fd);
+	struct span text;
+	int32_t got;
+
+	ck_assert_uint_eq(f.type, RPC_ERROR);
+	ck_assert(span_eq_str(f.trace, trace));
+	ck_assert_int_eq(frame_error_read(f.payload, &got, &text), E_OK);
+	ck_assert_int_eq(got, code);
+	ck_assert_uint_gt(text.n, 0);
+}
+
+static void check_usable(int fd)
+{
+	ask(fd, RPC_PING_REQUEST, "again");
+	check_answer(fd, RPC_PING_RESPONSE, "again");
+}
+
+static void check_end(int fd)
+{
+	for (int i = 0; i < PATIENCE_TURNS && !ended; i++) {
+		turns(1);
+		receive(fd);
+	}
+	ck_assert(ended);
+	ck_assert_uint_eq(answers_n, 0);
+	close(fd);
+	turns(3);
+	ck_assert_uint_eq(rpc_server_connections(server), 0);
+	ended = false;
+}
+
+static void leave(int fd)
+{
+	close(fd);
+	answers_n = 0;
+	turns(5);
+}
+
+/* --- requests
+ * ------------------------------------------------------------------------------------------- */
+
+START_TEST(answers_a_request)
+{
+	struct frame f;
+	int fd;
+
+	setup();
+	fd = client();
+	send_bytes(fd, request(RPC_PING_REQUEST, "t-1", span_str("\n\002hi")));
+	f = next_answer(fd);
+	ck_assert_uint_eq(f.type, RPC_PING_RESPONSE);
+	ck_assert(span_eq_str(f.trace, "t-1"));
+	ck_assert(span_eq_str(f.payload, "\n\002hi"));
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(takes_a_request_byte_by_byte)
+{
+	uint8_t copy[64];
+	struct span r;
+	int fd;
+
+	setup();
+	fd = client();
+	r = request(RPC_PING_REQUEST, "slow", span_str("\n\002hi"));
+	memcpy(copy, r.p, r.n);
+	for (size_t i = 0; i < r.n; i++) {
+		send_bytes(fd, span_of(copy + i, 1));
+		turns(1);
+	}
+	check_answer(fd, RPC_PING_RESPONSE, "slow");
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_frame_may_have_no_trace_field)
+{
+	int fd;
+
+	setup();
+	fd = client();
+	send_bytes(fd, unhex("00000004 00000001"));
+	check_answer(fd, RPC_PING_RESPONSE, "");
+	send_bytes(
+	    fd, unhex("00000005 00000001 ff")); /* the one byte is the payload, and is no message */
+	check_error(fd, RPC_CANNOT_DECODE, "");
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(what_breaks_the_framing_ends_the_connection)
+{
+	static const struct {
+		const char *hex;
+		int32_t code;
+	} cases[] = {
+	    {"00000003 000001", RPC_CANNOT_DECODE},
+	    {"00000000", RPC_CANNOT_DECODE},
+	    {"00000008 00000001 0003 6162", RPC_CANNOT_DECODE},
+	    {"ffffffff", RPC_TOO_LARGE},
+	    {"00001001", RPC_TOO_LARGE},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		int fd;
+
+		setup();
+		fd = client();
+		send_bytes(fd, unhex(cases[i].hex));
+		check_error(fd, cases[i].code, "");
+		check_end(fd);
+		teardown();
+	}
+}
+END_TEST
+
+START_TEST(what_is_no_request_leaves_the_connection_usable)
+{
+	static const uint32_t types[] = {
+	    0x99, RPC_EMPTY, RPC_PING_RESPONSE, RPC_SANDBOX_EXEC_INPUT, RPC_ERROR, UINT32_MAX};
+	uint8_t payload[MAX_FRAME - 64] = {0};
+	int fd;
+
+	setup();
+	fd = client();
+	for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+		send_bytes(fd, request(types[i], "odd", span_of(payload, sizeof payload)));
+		check_error(fd, RPC_CANNOT_DECODE, "odd");
+		check_usable(fd);
+	}
+	send_bytes(fd, request(RPC_PING_REQUEST, "bad", span_str("\n\377")));
+	check_error(fd, RPC_CANNOT_DECODE, "bad");
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_half_closed_peer_is_still_answered)
+{
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_PING_REQUEST, "one");
+	ask(fd, RPC_GET_SYSTEM_INFO_REQUEST, "two");
+	shutdown(fd, SHUT_WR);
+	check_answer(fd, RPC_PING_RESPONSE, "one");
+	turns(5);
+	ck_assert_uint_eq(kept, 1);
+	rpc_answer(server, late, NULL);
+	check_answer(fd, RPC_SYSTEM_INFO, "two");
+	check_end(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(pipelined_requests_are_answered_in_order)
+{
+	char trace[] = "a";
+	int fd, other;
+
+	setup();
+	fd = client();
+	other = client();
+	ask(fd, RPC_GET_SYSTEM_INFO_REQUEST, "first");
+	for (int i = 0; i < 26; i++, trace[0]++)
+		ask(fd, RPC_PING_REQUEST, trace);
+	turns(5);
+	check_usable(other); /* which waits for nobody */
+	ck_assert_uint_eq(kept, 1);
+	rpc_answer(server, late, NULL);
+	check_answer(fd, RPC_SYSTEM_INFO, "first");
+	trace[0] = 'a';
+	for (int i = 0; i < 26; i++, trace[0]++)
+		check_answer(fd, RPC_PING_RESPONSE, trace);
+	leave(other);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_late_answer_for_nobody_is_dropped)
+{
+	struct rpc_token gone;
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_GET_SYSTEM_INFO_REQUEST, "x");
+	turns(5);
+	gone = late;
+	leave(fd);
+	ck_assert_uint_eq(rpc_server_connections(server), 0);
+	rpc_answer(server, gone, NULL);
+	fd = client(); /* in the same slot */
+	ask(fd, RPC_GET_SYSTEM_INFO_REQUEST, "y");
+	turns(5);
+	rpc_error(server, gone, RPC_FAILED, "not yours");
+	rpc_answer_file(server, gone, span_str(""), fs_memfd("x"), 0, 0, span_str(""));
+	rpc_error(server, late, RPC_UNAVAILABLE, "yours");
+	check_error(fd, RPC_UNAVAILABLE, "y");
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_file_stands_in_the_middle_of_its_answer)
+{
+	struct frame f;
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_MMAP_READ_FILE_REQUEST, "f");
+	f = next_answer(fd);
+	ck_assert_uint_eq(f.type, RPC_MMAP_READ_FILE_RESPONSE);
+	ck_assert(span_eq_str(f.payload, "<23456>"));
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(one_connection_too_many_is_told)
+{
+	int held[MAX_CONNECTIONS], fd;
+
+	setup();
+	for (int i = 0; i < MAX_CONNECTIONS; i++)
+		held[i] = client();
+	fd = client();
+	check_error(fd, RPC_UNAVAILABLE, "");
+	receive(fd);
+	ck_assert(ended);
+	close(fd);
+	for (int i = 0; i < MAX_CONNECTIONS; i++) {
+		check_usable(held[i]);
+		leave(held[i]);
+	}
+	teardown();
+}
+END_TEST
+
+START_TEST(a_spent_budget_costs_one_connection)
+{
+	uint8_t payload[MAX_FRAME - 64] = {0};
+	struct span r;
+	int fd;
+
+	setup_with(2048);
+	fd = client();
+	r = request(RPC_PING_REQUEST, "", span_of(payload, sizeof payload));
+	send_bytes(fd, span_first(r, 3000));
+	check_error(fd, RPC_UNAVAILABLE, "");
+	check_end(fd);
+	fd = client();
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+/* A client that asks and asks and never reads: at some point it is not read any more. */
+START_TEST(a_client_that_never_reads_is_not_read)
+{
+	struct span r;
+	size_t sent = 0;
+	ssize_t n;
+	int fd;
+
+	setup();
+	fd = client();
+	for (int quiet = 0; quiet < 20 && sent < 64u << 20; quiet++) {
+		uint8_t message[1003] = {'\n', 0xe8, 7};
+
+		memset(message + 3, 'm', 1000);
+		r = request(RPC_PING_REQUEST, "flood", span_of(message, sizeof message));
+		while ((n = write(fd, r.p, r.n)) == (ssize_t)r.n) {
+			sent += (size_t)n;
+			quiet = 0;
+		}
+		if (n > 0) /* half a frame would break the framing: be done */
+			break;
+		turns(1);
+	}
+	ck_assert_uint_lt(sent, 4u << 20);
+	leave(fd);
+	turns(10);
+	ck_assert_uint_eq(rpc_server_connections(server), 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(failing_calls_cost_one_request)
+{
+	static const struct {
+		const char *call;
+		int err;
+	} faults[] = {{"malloc", ENOMEM}, {"calloc", ENOMEM}, {"epoll_ctl", ENOMEM},
+	    {"read", ECONNRESET}, {"sendto", EPIPE}};
+
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+		for (unsigned nth = 1; nth <= 4; nth++) {
+			struct span r;
+			int fd;
+
+			setup();
+			fault_arm(faults[i].call, nth, faults[i].err, false);
+			fd = client();
+			r = request(RPC_GET_SYSTEM_INFO_REQUEST, "trace", span_of(NULL, 0));
+			if (send(fd, r.p, r.n, 0) <
+			    0) /* the connection may be the request that failed */
+				ck_assert_int_eq(errno, EPIPE);
+			turns(5);
+			rpc_answer(server, late, NULL);
+			turns(5);
+			fault_disarm();
+			leave(fd);
+			fd = client();
+			check_usable(fd);
+			leave(fd);
+			teardown();
+		}
+	}
+}
+END_TEST
+
+Suite *suite(void)
+{
+	const TTest *const tests[] = {
+	    answers_a_request,
+	    takes_a_request_byte_by_byte,
+	    a_frame_may_have_no_trace_field,
+	    what_breaks_the_framing_ends_the_connection,
+	    what_is_no_request_leaves_the_connection_usable,
+	    a_half_closed_peer_is_still_answered,
+	    pipelined_requests_are_answered_in_order,
+	    a_late_answer_for_nobody_is_dropped,
+	    a_file_stands_in_the_middle_of_its_answer,
+	    one_connection_too_many_is_told,
+	    a_spent_budget_costs_one_connection,
+	    a_client_that_never_reads_is_not_read,
+	    failing_calls_cost_one_request,
+	    NULL,
+	};
+
+	return suite_of("server", tests);
+}
