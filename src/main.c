@@ -84,7 +84,8 @@ static bool read_options(struct options *o, int argc, char **argv, int *status)
 		options_kernel(o, cmdline, log_problem);
 	*status = EXIT_SUCCESS;
 	if (!options_parse(o, argc, argv, &problem)) {
-		log_error("main", option_problem_text(&problem, text, sizeof text));
+		log_error("main", "wrong option",
+		    KV_STR("problem", option_problem_text(&problem, text, sizeof text)));
 		*status = 2;
 		return is_pid1();
 	}
@@ -361,6 +362,7 @@ static void start_rpc(struct agent *a)
 	    .max_connections = (uint32_t)o->max_connections,
 	    .max_buffered_bytes = o->max_buffered_bytes,
 	    .arena_bytes = o->max_arena_bytes,
+	    .max_file_bytes = o->max_file_bytes,
 	    .stall_ms = o->stall_ms,
 	};
 	struct addr addr;

@@ -123,21 +123,31 @@ void rpc_answer(struct rpc_server *s, struct rpc_token token, const void *respon
 		fail(p, RPC_FAILED, "cannot send the answer: too large, or not valid UTF-8");
 }
 
+/* Whether n bytes more fit what files may hold until their clients have taken them. */
+static bool file_fits(const struct rpc_server *s, uint64_t n)
+{
+	uint64_t held = 0;
+
+	for (uint32_t i = 0; i < s->conf.max_connections; i++)
+		if (s->peers[i])
+			held += s->peers[i]->conn.file_left;
+	return held <= s->conf.max_file_bytes && n <= s->conf.max_file_bytes - held;
+}
+
 void rpc_answer_file(struct rpc_server *s, struct rpc_token token, struct span before, int fd,
     off_t offset, uint64_t n, struct span after)
 {
 	struct peer *p = waiting(s, token);
-	uint8_t *to;
+	uint8_t *to = NULL;
 	struct wr w;
 
-	if (!p) {
-		close(fd);
-		return;
-	}
-	to = conn_reserve(&p->conn, FRAME_HEAD_BYTES + p->trace.n + before.n);
+	if (p && file_fits(s, n))
+		to = conn_reserve(&p->conn, FRAME_HEAD_BYTES + p->trace.n + before.n);
 	if (!to) {
 		close(fd);
-		fail(p, RPC_FAILED, "cannot send the answer: no memory");
+		if (p)
+			fail(p, RPC_UNAVAILABLE,
+			    "cannot send the file: too many are being sent, try again later");
 		return;
 	}
 	w = wr_of(to, FRAME_HEAD_BYTES + p->trace.n + before.n);

@@ -22,6 +22,7 @@ static struct loop loop;
 static struct rpc_server *server;
 static struct rpc_token late; /* of the last request that was kept */
 static unsigned kept;
+static uint64_t file_bytes; /* that send_file answers with */
 static unsigned fds;
 
 /* Answers with the message it was sent. */
@@ -49,7 +50,7 @@ static void send_file(struct rpc_call *call, const void *message)
 	(void)message;
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(fs_write_all(fd, span_str("0123456789")), 0);
-	rpc_answer_file(call->server, call->token, span_str("<"), fd, 2, 5, span_str(">"));
+	rpc_answer_file(call->server, call->token, span_str("<"), fd, 2, file_bytes, span_str(">"));
 }
 
 static const struct rpc_method methods[] = {
@@ -68,6 +69,7 @@ static void setup_with(size_t max_buffered_bytes)
 	    .max_connections = MAX_CONNECTIONS,
 	    .max_buffered_bytes = max_buffered_bytes,
 	    .arena_bytes = 4096,
+	    .max_file_bytes = 8,
 	    .stall_ms = 1000,
 	};
 	struct span bad;
@@ -76,6 +78,7 @@ static void setup_with(size_t max_buffered_bytes)
 	ck_assert_int_eq(log_filter(span_str("off"), &bad), E_OK);
 	fds = fault_fds();
 	kept = 0;
+	file_bytes = 5;
 	ck_assert_int_eq(loop_init(&loop), 0);
 	server = rpc_server_new(&loop, &conf);
 	ck_assert_ptr_nonnull(server);
@@ -403,6 +406,10 @@ START_TEST(a_file_stands_in_the_middle_of_its_answer)
 	f = next_answer(fd);
 	ck_assert_uint_eq(f.type, RPC_MMAP_READ_FILE_RESPONSE);
 	ck_assert(span_eq_str(f.payload, "<23456>"));
+	check_usable(fd);
+	file_bytes = 9; /* one more than may be sent at once */
+	ask(fd, RPC_MMAP_READ_FILE_REQUEST, "large");
+	check_error(fd, RPC_UNAVAILABLE, "large");
 	check_usable(fd);
 	leave(fd);
 	teardown();
