@@ -446,8 +446,7 @@ void rpc_server_free(struct rpc_server *s)
 	for (uint32_t i = 0; s->peers && i < s->conf.max_connections; i++)
 		if (s->peers[i])
 			conn_close(&s->peers[i]->conn, 0);
-	if (s->n_peers)
-		loop_turn(s->loop, 0);
+	loop_bury(s->loop);
 	free(s->generations);
 	free(s->peers);
 	free(s->arena.p);

@@ -172,7 +172,7 @@ void runtime_free(struct runtime *r)
 	r->probing = false;
 	if (r->pinging) {
 		http_cancel(&r->ping, -ECANCELED);
-		loop_turn(r->loop, 0);
+		loop_bury(r->loop);
 	}
 	free(r);
 }

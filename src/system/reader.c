@@ -136,8 +136,6 @@ void reader_free(struct reader *r)
 	task_cancel(&r->start);
 	for (struct link *node = r->working.next; node != &r->working; node = node->next)
 		worker_cancel(&container_of(node, struct read_job, link)->worker);
-	if (r->n_working)
-		loop_turn(r->loop, 0); /* the workers' sources are let go of */
 	free_jobs(&r->working);
 	free_jobs(&r->waiting);
 	free(r);
