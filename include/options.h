@@ -31,7 +31,7 @@ struct options {
 	bool set_clock;
 	/* limits */
 	uint64_t max_frame_bytes, max_connections, max_buffered_bytes, max_arena_bytes,
-	    max_file_bytes, stall_ms;
+	    max_answer_bytes, max_file_bytes, stall_ms;
 	uint64_t max_reads, max_waiting, read_ms;
 	uint64_t max_relays, park_ms, park_retry_ms;
 	uint64_t max_owners, max_names, max_names_per_owner, max_addrs_per_owner;

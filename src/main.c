@@ -362,6 +362,7 @@ static void start_rpc(struct agent *a)
 	    .max_connections = (uint32_t)o->max_connections,
 	    .max_buffered_bytes = o->max_buffered_bytes,
 	    .arena_bytes = o->max_arena_bytes,
+	    .max_answer_bytes = o->max_answer_bytes,
 	    .max_file_bytes = o->max_file_bytes,
 	    .stall_ms = o->stall_ms,
 	};

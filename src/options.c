@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-enum { CMDLINE_BYTES = 4096 };
+enum { CMDLINE_BYTES = 4096, HELP_COLUMN = 34 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -142,6 +142,9 @@ const struct option_row option_rows[] = {
     {.name = "max-arena", .value = "BYTES", .kind = OPTION_BYTES, .offset = AT(max_arena_bytes),
         .min = 4096, .max = MIB(16), .number = 65536,
         .help = "lists and sub-messages of one request"},
+    {.name = "max-answer", .value = "BYTES", .kind = OPTION_BYTES, .offset = AT(max_answer_bytes),
+        .min = MIB(1), .max = MIB(64), .number = MIB(8),
+        .help = "answers of one connection that wait to be sent, files apart"},
     {.name = "max-files", .value = "BYTES", .kind = OPTION_BYTES, .offset = AT(max_file_bytes),
         .min = MIB(64), .max = MIB(65536), .number = MIB(256),
         .help = "files that are being sent, together; one more is Error 503"},
@@ -491,16 +494,21 @@ const char *option_problem_text(const struct option_problem *p, char *buf, size_
 	return buf;
 }
 
+/* The default follows the help, or stands below it when the line would be too long. */
 static void help_row(const struct option_row *row, char *buf, size_t cap)
 {
-	char left[64], number[128];
-	const char *preset = option_default_text(row, number, sizeof number);
+	char left[64], number[128], preset[160] = "";
+	const char *text = option_default_text(row, number, sizeof number);
+	int indent = strlen(row->help) + strlen(text) < 60 ? 1 : HELP_COLUMN;
 
+	if (*text)
+		snprintf(
+		    preset, sizeof preset, "%s%*s(%s)", indent > 1 ? "\n" : "", indent, "", text);
 	snprintf(left, sizeof left, "--%s%s%s", row->name, row->value ? " " : "",
 	    row->value ? row->value : "");
-	snprintf(buf, cap, "%s%s%s  %-31s %s%s%s%s\n", row->group ? "\n" : "",
-	    row->group ? row->group : "", row->group ? ":\n" : "", left, row->help,
-	    preset[0] ? " (" : "", preset, preset[0] ? ")" : "");
+	snprintf(buf, cap, "%s%s%s  %-*s%s%s\n", row->group ? "\n" : "",
+	    row->group ? row->group : "", row->group ? ":\n" : "", HELP_COLUMN - 2, left, row->help,
+	    preset);
 }
 
 void options_help(int fd)

@@ -53,6 +53,7 @@ struct rpc_conf {
 	uint32_t max_connections;  /* one more is Error 503 and the end */
 	size_t max_buffered_bytes; /* what all connections hold in large buffers together */
 	size_t arena_bytes;        /* for the lists and sub-messages of one request */
+	size_t max_answer_bytes;   /* answers of one connection that wait to be sent; files apart */
 	uint64_t max_file_bytes;   /* files that are being sent, together; one more is Error 503 */
 	uint64_t stall_ms; /* a client that takes nothing of its answer for so long is cut off */
 };

@@ -12,7 +12,6 @@ enum {
 	FRAMES_A_TURN = 32, /* requests of one connection before others have their turn */
 	PENDING_HIGH_BYTES =
 	    64 * 1024, /* answers that wait; no request is read while there are more */
-	OUT_LIMIT_BYTES = 8 * 1024 * 1024, /* answers that wait at the most, files not counted */
 	ERROR_TEXT_BYTES = 512,
 };
 
@@ -397,7 +396,7 @@ void rpc_server_accept(struct rpc_server *s, int fd)
 {
 	const struct conn_limits limits = {
 	    .in_bytes = (size_t)s->conf.max_frame_bytes + 4,
-	    .out_bytes = OUT_LIMIT_BYTES,
+	    .out_bytes = s->conf.max_answer_bytes,
 	    .budget = &s->budget,
 	    .stall_ms = s->conf.stall_ms,
 	};

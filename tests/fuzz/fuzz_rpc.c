@@ -57,6 +57,7 @@ static void start(void)
 	    .max_connections = 2,
 	    .max_buffered_bytes = 1 << 20,
 	    .arena_bytes = 8192,
+	    .max_answer_bytes = 1 << 20,
 	    .max_file_bytes = 4096,
 	    .stall_ms = 60000,
 	};

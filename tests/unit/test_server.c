@@ -69,6 +69,7 @@ static void setup_with(size_t max_buffered_bytes)
 	    .max_connections = MAX_CONNECTIONS,
 	    .max_buffered_bytes = max_buffered_bytes,
 	    .arena_bytes = 4096,
+	    .max_answer_bytes = 1 << 20,
 	    .max_file_bytes = 8,
 	    .stall_ms = 1000,
 	};
