@@ -300,7 +300,8 @@ static enum err take(struct peer *p, struct span in, size_t *used)
 /* Whether this connection may have another of its requests handled now. */
 static bool has_turn(struct peer *p, unsigned handled)
 {
-	if (conn_pending(&p->conn) > PENDING_HIGH_BYTES) {
+	/* A connection has one file on its way at a time: the next request might be for another. */
+	if (conn_pending(&p->conn) > PENDING_HIGH_BYTES || p->conn.file_left) {
 		conn_pause(&p->conn); /* until the client has taken its answers */
 		return false;
 	}

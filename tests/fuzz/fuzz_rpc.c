@@ -1,24 +1,27 @@
-/* The RPC connection: bytes in any split, against the real dispatcher with a service of the
- * target's. The first byte of an input says how the rest is cut. Every answer must be a whole
- * frame. */
+/* The RPC connection: bytes in any split, against the real dispatcher with services of the target's
+ * own. The first byte of an input says how the rest is cut. Every request must be answered once, in
+ * order, by a whole frame with its trace. */
 #include "fuzz.h"
 
 #include "base/log.h"
 #include "codec/frame.h"
 #include "rpc/server.h"
+#include "sys/fs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_FRAME = 2048, TURNS_MAX = 64, OUT_BYTES = 1 << 20 };
+enum { MAX_FRAME = 2048, TURNS_MAX = 8192, OUT_BYTES = 1 << 20, FILE_BYTES = 100 };
 
 static struct loop loop;
 static struct rpc_server *server;
 static struct rpc_token late;
 static bool waiting;
+static int file;
 
 static void echo(struct rpc_call *call, const void *message)
 {
@@ -41,12 +44,32 @@ static void refuse(struct rpc_call *call, const void *message)
 	rpc_error(call->server, call->token, RPC_UNAVAILABLE, "not here");
 }
 
+static void send_file(struct rpc_call *call, const void *message)
+{
+	int fd = fcntl(file, F_DUPFD_CLOEXEC, 0);
+
+	(void)message;
+	if (fd < 0)
+		abort();
+	rpc_answer_file(call->server, call->token, span_str("<"), fd, 0, FILE_BYTES, span_str(">"));
+}
+
 static const struct rpc_method methods[] = {
     {RPC_PING_REQUEST, RPC_PING_RESPONSE, &rpc_ping_request_table, &rpc_ping_response_table, echo},
     {RPC_GET_SYSTEM_INFO_REQUEST, RPC_SYSTEM_INFO, NULL, NULL, keep},
     {RPC_SANDBOX_CREATE_REQUEST, RPC_CREATE_SANDBOX_RESPONSE, &rpc_create_sandbox_request_table,
 	&rpc_create_sandbox_response_table, refuse},
+    {RPC_MMAP_READ_FILE_REQUEST, RPC_MMAP_READ_FILE_RESPONSE, &rpc_mmap_read_file_request_table,
+	NULL, send_file},
 };
+
+static const struct rpc_method *method_of(uint32_t type)
+{
+	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+		if (methods[i].request == type)
+			return &methods[i];
+	return NULL;
+}
 
 static void start(void)
 {
@@ -65,6 +88,9 @@ static void start(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	log_filter(span_str("off"), &bad);
+	file = fs_memfd("fuzz");
+	if (file < 0 || ftruncate(file, FILE_BYTES) < 0)
+		abort();
 	if (loop_init(&loop) < 0 || !(server = rpc_server_new(&loop, &conf)))
 		abort();
 }
@@ -93,38 +119,75 @@ static void feed(int fd, struct span in, size_t piece)
 	}
 }
 
-static void check_answers(int fd)
+/* Takes the front frame off the input and off the answers. False when that was the last. */
+static bool check_answer(struct span *in, struct span *answers)
+{
+	const struct rpc_method *method;
+	struct frame_head head;
+	struct frame answer;
+	struct span trace = {0};
+	size_t used;
+	enum err err = frame_head_read(*in, MAX_FRAME, &head);
+
+	if (err == E_OK) {
+		method = method_of(head.type);
+		trace = span_first(span_from(*in, head.head_bytes), head.trace_len);
+		*in = span_from(*in, head.head_bytes + trace.n);
+		if (trace.n < head.trace_len || (method && in->n < head.payload_len))
+			return false; /* cut: never asked */
+		*in = span_from(*in, in->n < head.payload_len ? in->n : head.payload_len);
+	}
+	if (err == E_MORE)
+		return false;
+	if (frame_read(*answers, OUT_BYTES, &answer, &used) != E_OK ||
+	    !span_eq(answer.trace, trace))
+		abort();
+	if ((err != E_OK || !method) && answer.type != RPC_ERROR)
+		abort();
+	if (answer.type != RPC_ERROR && answer.type != method->response)
+		abort();
+	*answers = span_from(*answers, used);
+	return err == E_OK;
+}
+
+/* All that comes back until the server closes, which it must. */
+static struct span receive(int fd)
 {
 	static uint8_t out[OUT_BYTES];
-	struct span left;
-	struct frame f;
-	size_t n = 0, used;
-	ssize_t got;
+	size_t n = 0;
 
 	for (int i = 0; i < TURNS_MAX; i++) {
-		turn();
-		while ((got = read(fd, out + n, sizeof out - n)) > 0)
+		ssize_t got = read(fd, out + n, sizeof out - n);
+
+		if (got == 0)
+			return span_of(out, n);
+		if (got > 0)
 			n += (size_t)got;
-		if (got == 0 || (got < 0 && errno != EAGAIN))
-			break;
-	}
-	for (left = span_of(out, n); left.n; left = span_from(left, used))
-		if (frame_read(left, OUT_BYTES, &f, &used) != E_OK)
+		else if (errno != EAGAIN)
 			abort();
+		turn();
+	}
+	abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
+	struct span in, answers;
 	int pair[2];
 
 	if (!server)
 		start();
 	if (n == 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
 		return 0;
+	in = span_of(data + 1, n - 1);
 	rpc_server_accept(server, pair[1]);
-	feed(pair[0], span_of(data + 1, n - 1), data[0] < 128 ? 4096 : (size_t)data[0] - 127);
+	feed(pair[0], in, data[0] < 128 ? 4096 : (size_t)data[0] - 127);
 	shutdown(pair[0], SHUT_WR);
-	check_answers(pair[0]);
+	answers = receive(pair[0]);
+	while (check_answer(&in, &answers))
+		;
+	if (answers.n)
+		abort();
 	close(pair[0]);
 	for (int i = 0; i < TURNS_MAX && rpc_server_connections(server); i++)
 		turn();

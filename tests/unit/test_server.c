@@ -103,14 +103,23 @@ static void teardown(void)
 	ck_assert_uint_eq(fault_fds(), fds);
 }
 
-static int client(void)
+/* A client whose answers find room for `room_bytes` in the kernel (0 = its default). */
+static int client_with(int room_bytes)
 {
 	int pair[2];
 
 	ck_assert_int_eq(
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	if (room_bytes)
+		ck_assert_int_eq(
+		    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room_bytes, sizeof room_bytes), 0);
 	rpc_server_accept(server, pair[1]);
 	return pair[0];
+}
+
+static int client(void)
+{
+	return client_with(0);
 }
 
 static void send_bytes(int fd, struct span bytes)
@@ -417,6 +426,31 @@ START_TEST(a_file_stands_in_the_middle_of_its_answer)
 }
 END_TEST
 
+/* A file waits behind answers that the client has not taken yet; the next file waits for it. */
+START_TEST(files_may_be_pipelined_by_a_slow_client)
+{
+	uint8_t message[1003] = {'\n', 0xe8, 7};
+	int fd;
+
+	setup();
+	memset(message + 3, 'm', 1000);
+	file_bytes = 2; /* three fit the limit together */
+	fd = client_with(1);
+	for (int i = 0; i < 20; i++)
+		send_bytes(fd, request(RPC_PING_REQUEST, "p", span_of(message, sizeof message)));
+	for (int i = 0; i < 3; i++)
+		ask(fd, RPC_MMAP_READ_FILE_REQUEST, "f");
+	turns(5);
+	for (int i = 0; i < 20; i++)
+		check_answer(fd, RPC_PING_RESPONSE, "p");
+	for (int i = 0; i < 3; i++)
+		check_answer(fd, RPC_MMAP_READ_FILE_RESPONSE, "f");
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
 START_TEST(one_connection_too_many_is_told)
 {
 	int held[MAX_CONNECTIONS], fd;
@@ -533,6 +567,7 @@ Suite *suite(void)
 	    pipelined_requests_are_answered_in_order,
 	    a_late_answer_for_nobody_is_dropped,
 	    a_file_stands_in_the_middle_of_its_answer,
+	    files_may_be_pipelined_by_a_slow_client,
 	    one_connection_too_many_is_told,
 	    a_spent_budget_costs_one_connection,
 	    a_client_that_never_reads_is_not_read,
