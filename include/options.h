@@ -13,7 +13,7 @@ enum { OPTIONS_LIST = 32 }; /* times that one option may be repeated */
 struct option_list {
 	const char *values[OPTIONS_LIST];
 	size_t n;
-	bool given; /* the defaults have been replaced */
+	bool given; /* values are being added; else the next one replaces them all */
 };
 
 struct options {

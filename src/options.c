@@ -326,8 +326,17 @@ static bool wrong(struct option_problem *p, const char *name, const char *value,
 	return false;
 }
 
+/* What is given next replaces what a list has, instead of adding to it. */
+static void begin_lists(struct options *o)
+{
+	for (size_t i = 0; i < option_row_count; i++)
+		if (option_rows[i].kind == OPTION_LIST)
+			((struct option_list *)member(o, &option_rows[i]))->given = false;
+}
+
 bool options_parse(struct options *o, int argc, char *const *argv, struct option_problem *p)
 {
+	begin_lists(o);
 	for (int i = 1; i < argc; i++) {
 		const char *arg = argv[i];
 		struct span name = span_str(arg);

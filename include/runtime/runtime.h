@@ -16,7 +16,7 @@ struct runtime_conf {
 	unsigned max_waiting;      /* callers that wait for a probe */
 };
 
-enum { RUNTIME_DETAIL_BYTES = 512, RUNTIME_CONNECT_MS = 300, RUNTIME_API_MS = 1000 };
+enum { RUNTIME_DETAIL_BYTES = 512, RUNTIME_API_MS = 1000 };
 
 /* What a probe found. */
 struct runtime_status {

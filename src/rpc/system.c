@@ -4,29 +4,42 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+/* "pong: " and the message, which may be as long as a frame, in *large if it has to be: to be
+ * freed. */
+static struct span greet(struct span message, char *small, size_t cap, void **large)
+{
+	static const struct span greeting = SPAN_LIT("pong: ");
+	size_t n = greeting.n + message.n;
+	struct wr w;
+
+	*large = n > cap ? malloc(n) : NULL;
+	w = *large ? wr_of(*large, n) : wr_of(small, cap);
+	wr_bytes(&w, greeting);
+	wr_bytes(&w, message);
+	return w.err == E_OK ? wr_span(&w) : span_of(NULL, 0);
+}
 
 void rpc_ping(struct rpc_call *call, const void *message)
 {
-	static const char greeting[] = "pong: ";
 	const struct rpc_ping_request *request = message;
 	struct rpc_services *services = call->services;
 	struct rpc_ping_response response = {
 	    .message = SPAN_LIT("pong"), .version = SPAN_LIT(AGENT_VERSION)};
-	char text[1024];
-	struct wr w = wr_of(text, sizeof text);
+	char small[256];
+	void *large = NULL;
 
 	host_clock_follow(&services->clock, request->timestamp_secs);
-	if (request->message.n) {
-		wr_str(&w, greeting);
-		wr_bytes(&w, request->message);
-		response.message = wr_span(&w);
-	}
-	if (w.err == E_OK)
+	if (request->message.n)
+		response.message = greet(request->message, small, sizeof small, &large);
+	if (response.message.p)
 		rpc_answer(call->server, call->token, &response);
 	else
-		rpc_error(call->server, call->token, RPC_CANNOT_DECODE,
-		    "PingRequest: message is too long");
+		rpc_error(
+		    call->server, call->token, RPC_FAILED, "PingRequest: no memory for the answer");
+	free(large);
 }
 
 void rpc_get_system_info(struct rpc_call *call, const void *message)

@@ -160,6 +160,21 @@ START_TEST(the_kernel_command_line_sets_options)
 }
 END_TEST
 
+START_TEST(the_command_line_wins_over_the_kernels)
+{
+	char *argv[] = {(char *)"agent", (char *)"--allow-peer=3", (char *)"--allow-peer=4", NULL};
+	struct option_problem p;
+
+	options_default(&o);
+	options_kernel(
+	    &o, "arcbox.allow_peer=7 arcbox.allow_peer=8 arcbox.listen=vsock:5", count_wrong);
+	ck_assert(options_parse(&o, 3, argv, &p));
+	ck_assert_uint_eq(o.allow_peer.n, 2);
+	ck_assert_str_eq(o.allow_peer.values[0], "3");
+	ck_assert_str_eq(o.listen.values[0], "vsock:5");
+}
+END_TEST
+
 static const char *docker_proxy(const char *variable, const char *cmdline)
 {
 	options_default(&o);
@@ -209,6 +224,7 @@ Suite *suite(void)
 	    what_is_wrong_is_said_in_one_line,
 	    an_option_repeats_so_often_and_no_more,
 	    the_kernel_command_line_sets_options,
+	    the_command_line_wins_over_the_kernels,
 	    the_docker_port_has_older_settings,
 	    help_has_every_row,
 	    NULL,
