@@ -388,8 +388,7 @@ static int start(struct agent *a)
 	rc = signals_init(&a->signals, &a->loop, on_signal);
 	if (rc < 0)
 		log_error("main", "cannot receive signals", KV_ERR(rc));
-	if (random_fill(a->seed, sizeof a->seed) < 0)
-		log_warn("main", "no random numbers yet: hash tables are predictable");
+	random_seed(a->seed);
 	set_peers(a);
 	start_registry(a);
 	start_dns(a);

@@ -12,4 +12,8 @@ int random_fill(void *p, size_t n);
  * back to clock and address bits only while the kernel has no entropy. */
 uint16_t random_u16(void);
 
+/* Seeds for hash tables that strangers fill. While the kernel's pool is not initialised yet, they
+ * are the random bytes that it gave this process at exec (getauxval(3), AT_RANDOM). */
+void random_seed(uint64_t seed[2]);
+
 #endif

@@ -3,6 +3,8 @@
 #include "sys/clock.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
 #include <sys/random.h>
 
 int random_fill(void *p, size_t n)
@@ -45,4 +47,13 @@ uint16_t random_u16(void)
 		left = sizeof pool / sizeof pool[0];
 	}
 	return pool[--left];
+}
+
+void random_seed(uint64_t seed[2])
+{
+	const void *given = (const void *)getauxval(AT_RANDOM); /* 16 bytes, or NULL */
+
+	seed[0] = seed[1] = 0;
+	if (random_fill(seed, 2 * sizeof *seed) < 0 && given)
+		memcpy(seed, given, 2 * sizeof *seed);
 }

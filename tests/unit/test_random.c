@@ -46,6 +46,21 @@ static unsigned distinct(unsigned n)
 	return found;
 }
 
+START_TEST(seeds_are_random_without_entropy_too)
+{
+	uint64_t a[2], b[2], early[2];
+
+	random_seed(a);
+	random_seed(b);
+	ck_assert_mem_ne(a, b, sizeof a);
+	fault_arm("getrandom", 1, EAGAIN, true);
+	random_seed(early);
+	ck_assert(fault_disarm());
+	ck_assert(early[0] != 0 && early[1] != 0);
+	ck_assert_mem_ne(early, b, sizeof b);
+}
+END_TEST
+
 START_TEST(draws_different_numbers)
 {
 	ck_assert_uint_gt(distinct(4096), 3500);
@@ -83,6 +98,7 @@ Suite *suite(void)
 	const TTest *const tests[] = {
 	    fills_all_of_the_buffer,
 	    says_that_there_is_no_entropy,
+	    seeds_are_random_without_entropy_too,
 	    draws_different_numbers,
 	    asks_the_kernel_once_for_64,
 	    guesses_without_entropy,
