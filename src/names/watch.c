@@ -213,11 +213,11 @@ static void take_details(struct watch *w, struct tracked *c, unsigned status, st
 {
 	enum err err = status == 200 ? docker_container_read(body, &w->details) : E_UNKNOWN;
 
-	if (status == 404)
+	if (status == 404) {
 		untrack(w, c);
-	else if (err == E_OK)
+	} else if (err == E_OK) {
 		apply(w, c, &w->details);
-	else {
+	} else {
 		log_warn("docker", "cannot tell a container's names", KV_STR("id", c->id),
 		    KV_NUM("status", status), KV_ERR(err));
 		inspect_later(w, c);
@@ -236,12 +236,13 @@ static void inspected(struct http_call *h, int rc)
 	if (c && rc == 0)
 		take_details(w, c, h->status, queue_span(&q->body));
 	queue_done(&q->body);
+	if (c && rc < 0 && rc != -EFBIG) {
+		start_over(w, rc);
+		return;
+	}
 	if (c && rc == -EFBIG) /* it would be as large after starting over */
 		inspect_later(w, c);
-	if (c && rc < 0 && rc != -EFBIG)
-		start_over(w, rc);
-	else
-		pump(w);
+	pump(w);
 }
 
 static const struct http_ops inspect_ops = {.data = collect, .ended = inspected};

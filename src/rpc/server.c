@@ -366,17 +366,13 @@ static const struct conn_ops peer_ops = {
 /* --- connections ---------------------------------------------------------------------------------
  */
 
-static bool take_slot(struct rpc_server *s, struct peer *p)
+/* There is a free slot as long as there are fewer connections than slots. */
+static void take_slot(struct rpc_server *s, struct peer *p)
 {
-	for (uint32_t i = 0; i < s->conf.max_connections; i++) {
-		if (s->peers[i])
-			continue;
-		s->peers[i] = p;
-		s->n_peers++;
-		p->slot = i;
-		return true;
-	}
-	return false;
+	while (s->peers[p->slot])
+		p->slot++;
+	s->peers[p->slot] = p;
+	s->n_peers++;
 }
 
 /* Best effort: the client is told why, as far as its socket takes it at once. */
