@@ -13,8 +13,7 @@ enum { CMDLINE_BYTES = 4096, HELP_COLUMN = 34 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* --- what a text may be -------------------------------------------------------------------------
- */
+/* --- what a text may be --------------------------------------------------------------------- */
 
 static bool is_off(struct span text)
 {
@@ -73,8 +72,7 @@ static enum err check_static_name(struct span text)
 	return err != E_OK ? err : ip_parse(rest, &ip);
 }
 
-/* --- the table ----------------------------------------------------------------------------------
- */
+/* --- the table ------------------------------------------------------------------------------ */
 
 #define AT(member) offsetof(struct options, member)
 #define MIB(n)     ((n)*UINT64_C(1024) * 1024)
@@ -237,8 +235,7 @@ const struct option_row option_rows[] = {
 /* clang-format on */
 const size_t option_row_count = COUNT(option_rows);
 
-/* --- values -------------------------------------------------------------------------------------
- */
+/* --- values --------------------------------------------------------------------------------- */
 
 static void *member(struct options *o, const struct option_row *row)
 {
@@ -436,8 +433,7 @@ void options_docker_port(struct options *o, const char *variable, const char *cm
 	o->proxy.values[0] = proxy;
 }
 
-/* --- texts --------------------------------------------------------------------------------------
- */
+/* --- texts ---------------------------------------------------------------------------------- */
 
 static const char *number_text(enum option_kind kind, uint64_t v, char *buf, size_t cap)
 {

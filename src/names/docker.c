@@ -5,8 +5,7 @@
 /* Longest texts that are compared or kept; longer ones are cut to nothing. */
 enum { WORD_BYTES = 64, NAME_BYTES = 256 };
 
-/* --- ids and words -------------------------------------------------------------------------------
- */
+/* --- ids and words -------------------------------------------------------------------------- */
 
 static bool is_id(const char *id)
 {
@@ -27,8 +26,7 @@ static void take_text(struct json *j, char *buf, size_t cap)
 		buf[0] = '\0';
 }
 
-/* --- events --------------------------------------------------------------------------------------
- */
+/* --- events --------------------------------------------------------------------------------- */
 
 struct event_text {
 	char type[WORD_BYTES], action[WORD_BYTES];
@@ -105,8 +103,7 @@ enum err docker_event_read(struct span text, struct docker_event *out)
 	return E_OK;
 }
 
-/* --- the list ------------------------------------------------------------------------------------
- */
+/* --- the list ------------------------------------------------------------------------------- */
 
 enum err docker_list_read(struct span text, void (*fn)(void *ctx, const char *id), void *ctx)
 {

@@ -58,8 +58,7 @@ struct watch {
 static void pump(struct watch *w);
 static void start_over(struct watch *w, int rc);
 
-/* --- containers ----------------------------------------------------------------------------------
- */
+/* --- containers ----------------------------------------------------------------------------- */
 
 static struct tracked *find(const struct watch *w, const char *id)
 {
@@ -132,8 +131,7 @@ static void mark_dirty(struct watch *w, struct tracked *c)
 	list_append(&w->dirty, &c->dirty);
 }
 
-/* --- requests ------------------------------------------------------------------------------------
- */
+/* --- requests ------------------------------------------------------------------------------- */
 
 static int collect(struct http_call *h, struct span piece)
 {
@@ -165,8 +163,7 @@ static void start_over(struct watch *w, int rc)
 	http_cancel(&w->events, rc);
 }
 
-/* --- inspecting ----------------------------------------------------------------------------------
- */
+/* --- inspecting ----------------------------------------------------------------------------- */
 
 static void apply(struct watch *w, struct tracked *c, const struct docker_container *d)
 {
@@ -303,8 +300,7 @@ static void pump(struct watch *w)
 	}
 }
 
-/* --- the list ------------------------------------------------------------------------------------
- */
+/* --- the list ------------------------------------------------------------------------------- */
 
 static void listed_one(void *ctx, const char *id)
 {
@@ -358,8 +354,7 @@ static void list_ended(struct http_call *h, int rc)
 
 static const struct http_ops list_ops = {.data = collect, .ended = list_ended};
 
-/* --- events --------------------------------------------------------------------------------------
- */
+/* --- events --------------------------------------------------------------------------------- */
 
 static void on_event(struct watch *w, const struct docker_event *e)
 {
@@ -473,8 +468,7 @@ static void connect_events(struct timer *t)
 		wait_and_connect(w, rc);
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
+/* --- life ----------------------------------------------------------------------------------- */
 
 struct watch *watch_new(struct loop *l, struct registry *r, const struct watch_conf *conf)
 {

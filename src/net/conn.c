@@ -357,8 +357,7 @@ void conn_resume(struct conn *c)
 	task_defer(c->source.loop, &c->resume);
 }
 
-/* --- beginning and end --------------------------------------------------------------------------
- */
+/* --- beginning and end ---------------------------------------------------------------------- */
 
 static void on_connected(struct conn *c)
 {

@@ -256,8 +256,7 @@ static int flow_run(struct relay *r, unsigned from)
 	return 0;
 }
 
-/* --- a relay -----------------------------------------------------------------------------------
- */
+/* --- a relay -------------------------------------------------------------------------------- */
 
 static struct side *side_of(struct source *s)
 {
@@ -340,8 +339,7 @@ static int relay_moves(struct source *s, uint32_t events)
 	return 0;
 }
 
-/* --- getting to the backend --------------------------------------------------------------------
- */
+/* --- getting to the backend ----------------------------------------------------------------- */
 
 static void relay_begin(struct relay *r)
 {
@@ -427,8 +425,7 @@ static void backend_is_up(struct task *t)
 	try_parked(container_of(t, struct proxy, wake));
 }
 
-/* --- clients that wait ---------------------------------------------------------------------------
- */
+/* --- clients that wait ---------------------------------------------------------------------- */
 
 /* A peer that only said that it will send no more still takes bytes, and gets none here: vsock does
  * not report a hang-up for one that is gone. */
@@ -488,8 +485,7 @@ static void refuse(struct timer *t)
 	timer_in(&r->deadline, PROXY_LINGER_MS * NS_PER_MS);
 }
 
-/* --- the proxy -----------------------------------------------------------------------------------
- */
+/* --- the proxy ------------------------------------------------------------------------------ */
 
 static struct relay *relay_new(struct proxy *p)
 {

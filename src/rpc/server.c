@@ -46,8 +46,7 @@ static const struct rpc_method *method_of(const struct rpc_server *s, uint32_t t
 	return NULL;
 }
 
-/* --- answers -------------------------------------------------------------------------------------
- */
+/* --- answers -------------------------------------------------------------------------------- */
 
 /* The connection whose request a token names, if it still waits. */
 static struct peer *waiting(struct rpc_server *s, struct rpc_token token)
@@ -166,8 +165,7 @@ void rpc_error(struct rpc_server *s, struct rpc_token token, int32_t code, const
 		fail(p, code, text);
 }
 
-/* --- requests ------------------------------------------------------------------------------------
- */
+/* --- requests ------------------------------------------------------------------------------- */
 
 /* The end of a connection that broke the framing or a limit: nothing after this can be understood.
  */
@@ -363,8 +361,7 @@ static const struct conn_ops peer_ops = {
     .closed = peer_closed,
 };
 
-/* --- connections ---------------------------------------------------------------------------------
- */
+/* --- connections ---------------------------------------------------------------------------- */
 
 /* There is a free slot as long as there are fewer connections than slots. */
 static void take_slot(struct rpc_server *s, struct peer *p)

@@ -634,8 +634,7 @@ START_TEST(bytes_read_before_a_pause_wait_for_its_end)
 }
 END_TEST
 
-/* --- the ends of the two directions -------------------------------------------------------------
- */
+/* --- the ends of the two directions --------------------------------------------------------- */
 
 START_TEST(a_half_closed_peer_gets_its_answer)
 {
@@ -846,8 +845,7 @@ START_TEST(a_finishing_peer_that_takes_nothing_is_cut_off)
 }
 END_TEST
 
-/* --- peers that vanish --------------------------------------------------------------------------
- */
+/* --- peers that vanish ---------------------------------------------------------------------- */
 
 START_TEST(a_peer_that_vanishes_ends_a_paused_connection_at_once)
 {
@@ -1550,8 +1548,7 @@ START_TEST(a_connection_that_never_stands_is_given_up)
 }
 END_TEST
 
-/* --- every call fails in turn -------------------------------------------------------------------
- */
+/* --- every call fails in turn --------------------------------------------------------------- */
 
 static ssize_t answers_with_a_file(struct owner *o, struct span in, bool eof)
 {

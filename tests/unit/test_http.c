@@ -170,8 +170,7 @@ static void expect_body(const char *body)
 	ck_assert_mem_eq(seen.body, body, seen.body_bytes);
 }
 
-/* --- answers -------------------------------------------------------------------------------------
- */
+/* --- answers -------------------------------------------------------------------------------- */
 
 static const char by_length[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 static const char by_chunks[] = "HTTP/1.1 100 Continue\r\n\r\n"
@@ -354,8 +353,7 @@ START_TEST(many_interim_answers)
 }
 END_TEST
 
-/* --- sizes ---------------------------------------------------------------------------------------
- */
+/* --- sizes ---------------------------------------------------------------------------------- */
 
 /* An answer whose head is filled up with one long field to `head_bytes`. */
 static int answer_with_head_of(size_t head_bytes)
@@ -423,8 +421,7 @@ START_TEST(body_over_the_limit)
 }
 END_TEST
 
-/* --- requests ------------------------------------------------------------------------------------
- */
+/* --- requests ------------------------------------------------------------------------------- */
 
 static void expect_request(const struct http_request *req, const char *text)
 {
@@ -541,8 +538,7 @@ START_TEST(over_tcp)
 }
 END_TEST
 
-/* --- ends ----------------------------------------------------------------------------------------
- */
+/* --- ends ----------------------------------------------------------------------------------- */
 
 START_TEST(server_that_closes_at_once)
 {
@@ -672,8 +668,7 @@ START_TEST(without_ops)
 }
 END_TEST
 
-/* --- faults --------------------------------------------------------------------------------------
- */
+/* --- faults --------------------------------------------------------------------------------- */
 
 /* One call, whatever happens; what started must end, once. */
 static void one_call(void)

@@ -12,8 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* --- a listener, and what it says ---------------------------------------------------------------
- */
+/* --- a listener, and what it says ----------------------------------------------------------- */
 
 enum { FDS_MAX = 64 };
 
@@ -126,8 +125,7 @@ static void stop(void)
 	loop_done(&loop);
 }
 
-/* --- the ordinary -------------------------------------------------------------------------------
- */
+/* --- the ordinary --------------------------------------------------------------------------- */
 
 START_TEST(accepts_over_a_unix_socket)
 {
@@ -201,8 +199,7 @@ START_TEST(nobody_need_be_told)
 }
 END_TEST
 
-/* --- coming up ----------------------------------------------------------------------------------
- */
+/* --- coming up ------------------------------------------------------------------------------ */
 
 START_TEST(an_address_in_use_is_tried_again)
 {
@@ -293,8 +290,7 @@ START_TEST(every_call_may_fail_while_coming_up)
 }
 END_TEST
 
-/* --- accepting that fails ------------------------------------------------------------------------
- */
+/* --- accepting that fails ------------------------------------------------------------------- */
 
 START_TEST(without_descriptors_accepting_rests)
 {
@@ -385,8 +381,7 @@ START_TEST(a_rest_that_cannot_end_goes_on)
 }
 END_TEST
 
-/* --- stopping -----------------------------------------------------------------------------------
- */
+/* --- stopping ------------------------------------------------------------------------------- */
 
 START_TEST(stops_while_it_accepts)
 {
@@ -431,8 +426,7 @@ START_TEST(stops_though_it_never_started)
 }
 END_TEST
 
-/* --- who may connect ----------------------------------------------------------------------------
- */
+/* --- who may connect ------------------------------------------------------------------------ */
 
 static bool vsock_allowed(const struct peer_list *peers, uint32_t own_cid, uint32_t cid)
 {

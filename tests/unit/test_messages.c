@@ -252,8 +252,7 @@ static void print_message(struct wr *w, const struct pb_table *t, const void *ms
 	}
 }
 
-/* --- messages made by walking their table ------------------------------------------------------
- */
+/* --- messages made by walking their table --------------------------------------------------- */
 
 static void fill_message(struct pb_arena *a, const struct pb_table *t, void *msg, unsigned *seed);
 

@@ -164,8 +164,7 @@ static void assert_quiet(void)
 	} while (!list_empty(&w.loop.tasks) || poll(&epoll, 1, 0) > 0);
 }
 
-/* --- the two ends of a relay -------------------------------------------------------------------
- */
+/* --- the two ends of a relay ---------------------------------------------------------------- */
 
 enum { PATTERN_PERIOD = 65521, PIECE_MAX = 65536 };
 
@@ -303,8 +302,7 @@ static bool is_told_off(struct end *e)
 	return e->error == EPIPE;
 }
 
-/* --- moving bytes --------------------------------------------------------------------------------
- */
+/* --- moving bytes --------------------------------------------------------------------------- */
 
 START_TEST(small_messages)
 {
@@ -426,8 +424,7 @@ START_TEST(both_directions_stuffed)
 }
 END_TEST
 
-/* --- ends ----------------------------------------------------------------------------------------
- */
+/* --- ends ----------------------------------------------------------------------------------- */
 
 /* `first` ends its stream behind bytes that wait; the other goes on sending, then ends, too. */
 static void half_close(struct end *first, struct end *second)
@@ -662,8 +659,7 @@ START_TEST(tcp_lives_at_random)
 }
 END_TEST
 
-/* --- parking -------------------------------------------------------------------------------------
- */
+/* --- parking -------------------------------------------------------------------------------- */
 
 static void park_and_serve(void)
 {
@@ -843,8 +839,7 @@ START_TEST(many_parked_for_tcp)
 }
 END_TEST
 
-/* --- refusals ------------------------------------------------------------------------------------
- */
+/* --- refusals ------------------------------------------------------------------------------- */
 
 static size_t refusal(const struct proxy *p, int rc, char *buf, size_t cap)
 {
@@ -945,8 +940,7 @@ START_TEST(one_client_too_many)
 }
 END_TEST
 
-/* --- what it costs -------------------------------------------------------------------------------
- */
+/* --- what it costs -------------------------------------------------------------------------- */
 
 START_TEST(a_thousand_clients)
 {
@@ -1009,8 +1003,7 @@ START_TEST(more_stuck_relays_than_pipes)
 }
 END_TEST
 
-/* --- faults --------------------------------------------------------------------------------------
- */
+/* --- faults --------------------------------------------------------------------------------- */
 
 START_TEST(without_pipes)
 {

@@ -146,8 +146,7 @@ static void stop(void)
 	memset(&seen, 0, sizeof seen);
 }
 
-/* --- receiving and answering --------------------------------------------------------------------
- */
+/* --- receiving and answering ---------------------------------------------------------------- */
 
 static void exchange(const char *host)
 {
@@ -289,8 +288,7 @@ START_TEST(is_removed_between_two_datagrams)
 }
 END_TEST
 
-/* --- a connected socket -------------------------------------------------------------------------
- */
+/* --- a connected socket --------------------------------------------------------------------- */
 
 static void start_connected(const struct addr *to)
 {
@@ -389,8 +387,7 @@ START_TEST(a_refusal_may_be_told_by_the_next_send)
 }
 END_TEST
 
-/* --- calls that fail ----------------------------------------------------------------------------
- */
+/* --- calls that fail ------------------------------------------------------------------------ */
 
 START_TEST(a_failed_start_leaves_the_descriptor)
 {
