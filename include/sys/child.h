@@ -27,13 +27,22 @@ struct child {
 struct reaper {
 	struct loop *loop;
 	struct link children; /* tracked ones; bounded by what the services start */
+	struct task more;     /* children wait that had no turn yet */
 };
 
 void reaper_init(struct reaper *r, struct loop *l);
 
-/* Waits for all that have ended, without blocking. Called on SIGCHLD. A child_fn may start and
- * forget children. */
+/* Waits for those that have ended, without blocking. Called on SIGCHLD. When many end at once it
+ * goes on in the next turn, so that they delay nothing else. A child_fn may start and forget
+ * children. */
 void reaper_drain(struct reaper *r);
+
+/* Stops going on; children are no longer waited for. */
+void reaper_done(struct reaper *r);
+
+/* Whether no child is left, tracked or not, running or not yet waited for. For PID 1, which
+ * inherits the children of all that end, this means that no other process is left. */
+bool reaper_is_alone(void);
 
 /* How many tracked children run. */
 unsigned reaper_count(const struct reaper *r);
@@ -93,10 +102,15 @@ struct worker {
 };
 
 /* Forks. 0 or -errno (-EBUSY while it runs). The worker's group is killed with SIGKILL after
- * timeout_ms; a worker that cannot be killed (stuck in the kernel) is reported as late half a
- * second later all the same and buried when it ends. */
+ * timeout_ms (0 = never); a worker that cannot be killed (stuck in the kernel) is reported as late
+ * half a second later all the same and buried when it ends. */
 int worker_start(
     struct worker *w, struct reaper *r, worker_body_fn *body, void *arg, uint64_t timeout_ms);
+
+/* Runs a worker to its end: for the start, before the loop turns. How many bytes it reported, or
+ * -errno as above. One that is late is killed and, if that takes long, left to the reaper. */
+ssize_t worker_run(
+    worker_body_fn *body, void *arg, uint64_t timeout_ms, uint8_t report[WORKER_REPORT_BYTES]);
 
 /* Kills it and forgets it; fn is not called, and the memory may go. One that does not run is left
  * alone. */

@@ -19,6 +19,22 @@ int fs_write_all(int fd, struct span s);
  * old file is as it was and nothing is left beside it. */
 int fs_replace_file(const char *path, struct span content, mode_t mode);
 
+/* Opens, writes and closes: for the kernel's own files, which take a value as one write. 0 or
+ * -errno. */
+int fs_write_value(const char *path, const char *value);
+
+/* Gives a file its content unless it has it already, as fs_replace_file(). 1 when it was written, 0
+ * when it was right, or -errno. */
+int fs_ensure_file(const char *path, struct span content, mode_t mode);
+
+/* Makes a directory, whose mode is as given whatever the umask, and its parents with 0755. 1 when
+ * it was made now, 0 when it was there, or -errno (-ENOTDIR: something else is there). */
+int fs_make_dirs(const char *path, mode_t mode);
+
+/* Makes a symbolic link unless one to that target is there. As fs_make_dirs(); -EEXIST: something
+ * else is there, and is left alone. */
+int fs_ensure_symlink(const char *target, const char *path);
+
 /* Copies `length` bytes from `offset` of the file at `path`, through a shared mapping, into out_fd.
  * Short when the file ends earlier, also when it shrinks during the copy: the kernel does the
  * copying, so there is no SIGBUS. The number of bytes copied, or -errno. Blocks: for a worker. */

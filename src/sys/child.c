@@ -17,14 +17,25 @@
 enum {
 	EXEC_WAIT_MS = 5000, /* for a program that lies on a filesystem which hangs */
 	KILL_GRACE_MS = 500, /* for a worker to die of SIGKILL */
+	DRAIN_BURST = 256,   /* children that are waited for in one turn */
 };
 
 /* --- the reaper ------------------------------------------------------------------------------ */
 
+static void drain_more(struct task *t)
+{
+	reaper_drain(container_of(t, struct reaper, more));
+}
+
 void reaper_init(struct reaper *r, struct loop *l)
 {
-	r->loop = l;
+	*r = (struct reaper){.loop = l, .more = {.fn = drain_more}};
 	list_init(&r->children);
+}
+
+void reaper_done(struct reaper *r)
+{
+	task_cancel(&r->more);
 }
 
 static struct child *find(const struct reaper *r, pid_t pid)
@@ -40,7 +51,7 @@ static struct child *find(const struct reaper *r, pid_t pid)
 
 void reaper_drain(struct reaper *r)
 {
-	for (;;) {
+	for (unsigned n = 0; n < DRAIN_BURST; n++) {
 		int status;
 		pid_t pid = waitpid(-1, &status, WNOHANG);
 		struct child *c;
@@ -55,6 +66,13 @@ void reaper_drain(struct reaper *r)
 		child_forget(c);
 		c->fn(c, status);
 	}
+	task_defer(r->loop, &r->more);
+}
+
+bool reaper_is_alone(void)
+{
+	siginfo_t info;
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
 }
 
 unsigned reaper_count(const struct reaper *r)
@@ -330,8 +348,60 @@ int worker_start(
 	w->child = (struct child){.fn = worker_ended};
 	track(r, &w->child, pid);
 	timer_init(&w->deadline, r->loop, worker_late);
-	timer_in(&w->deadline, timeout_ms * NS_PER_MS);
+	if (timeout_ms)
+		timer_in(&w->deadline, timeout_ms * NS_PER_MS);
 	return 0;
+}
+
+/* Reads until the worker is done with the pipe. The number of bytes or -errno; -EMSGSIZE for more
+ * than fit. */
+static ssize_t await_report(int fd, uint64_t timeout_ms, uint8_t report[WORKER_REPORT_BYTES])
+{
+	uint64_t end_ns = clock_mono_ns() + timeout_ms * NS_PER_MS;
+	struct pollfd source = {.fd = fd, .events = POLLIN};
+	size_t n = 0;
+
+	for (;;) {
+		uint64_t now_ns = clock_mono_ns();
+		uint8_t beyond;
+		ssize_t got;
+
+		if (now_ns >= end_ns ||
+		    poll(&source, 1, (int)((end_ns - now_ns) / NS_PER_MS) + 1) == 0)
+			return -ETIMEDOUT;
+		got = n < WORKER_REPORT_BYTES ? read(fd, report + n, WORKER_REPORT_BYTES - n)
+					      : read(fd, &beyond, 1);
+		if (got == 0)
+			return (ssize_t)n;
+		if (got > 0 && n == WORKER_REPORT_BYTES)
+			return -EMSGSIZE;
+		if (got > 0)
+			n += (size_t)got;
+		else if (errno != EINTR)
+			return -errno;
+	}
+}
+
+ssize_t worker_run(
+    worker_body_fn *body, void *arg, uint64_t timeout_ms, uint8_t report[WORKER_REPORT_BYTES])
+{
+	struct work work = {.body = body, .arg = arg, .parent = getpid()};
+	int pipe_fds[2];
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return -errno;
+	work.report_fd = pipe_fds[1];
+	pid = fork_clean();
+	if (pid == 0)
+		run_work(&work);
+	close(pipe_fds[1]);
+	n = pid < 0 ? pid : await_report(pipe_fds[0], timeout_ms, report);
+	close(pipe_fds[0]);
+	if (pid > 0)
+		bury(pid, (int)n);
+	return n;
 }
 
 void worker_cancel(struct worker *w)

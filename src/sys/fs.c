@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -140,6 +141,79 @@ int fs_replace_file(const char *path, struct span content, mode_t mode)
 	}
 	sync_directory(path);
 	return 0;
+}
+
+int fs_write_value(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = fs_write_all(fd, span_str(value));
+	if (close(fd) < 0 && rc == 0)
+		rc = -errno;
+	return rc;
+}
+
+/* Whether the file holds just that. One that cannot be read does not. */
+static bool has_content(const char *path, struct span content)
+{
+	uint8_t *now = malloc(content.n + 1);
+	ssize_t n = now ? fs_read_file(path, now, content.n + 1) : -ENOMEM;
+	bool same = n >= 0 && span_eq(span_of(now, (size_t)n), content);
+
+	free(now);
+	return same;
+}
+
+int fs_ensure_file(const char *path, struct span content, mode_t mode)
+{
+	int rc;
+
+	if (has_content(path, content))
+		return 0;
+	rc = fs_replace_file(path, content, mode);
+	return rc < 0 ? rc : 1;
+}
+
+static int make_dir(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (mkdir(path, mode) == 0)
+		return chmod(path, mode) < 0 ? -errno : 1;
+	if (errno != EEXIST)
+		return -errno;
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+int fs_make_dirs(const char *path, mode_t mode)
+{
+	char parent[PATH_MAX];
+	int rc = 0;
+
+	if (!span_to_cstr(span_str(path), parent, sizeof parent))
+		return -ENAMETOOLONG;
+	for (char *slash = parent; rc >= 0 && (slash = strchr(slash + 1, '/'));) {
+		*slash = '\0';
+		rc = make_dir(parent, 0755);
+		*slash = '/';
+	}
+	return rc < 0 ? rc : make_dir(path, mode);
+}
+
+int fs_ensure_symlink(const char *target, const char *path)
+{
+	char now[PATH_MAX];
+	ssize_t n;
+
+	if (symlink(target, path) == 0)
+		return 1;
+	if (errno != EEXIST)
+		return -errno;
+	n = readlink(path, now, sizeof now);
+	return n >= 0 && span_eq_str(span_of(now, (size_t)n), target) ? 0 : -EEXIST;
 }
 
 static int open_regular(const char *path, struct stat *st)

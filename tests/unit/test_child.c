@@ -683,6 +683,102 @@ START_TEST(report_that_cannot_be_read_is_a_failure)
 }
 END_TEST
 
+/* --- workers that are waited for ---------------------------------------------------------------
+ */
+
+static int says_hello(void *arg, int report_fd)
+{
+	return write(report_fd, arg, 5) == 5 ? 3 : 1;
+}
+
+static int says_too_much(void *arg, int report_fd)
+{
+	char much[WORKER_REPORT_BYTES + 1] = "";
+
+	(void)arg;
+	return write(report_fd, much, sizeof much) < 0;
+}
+
+static int fills_its_report(void *arg, int report_fd)
+{
+	char all[WORKER_REPORT_BYTES] = "";
+
+	(void)arg;
+	return write(report_fd, all, sizeof all) < 0;
+}
+
+static int hangs(void *arg, int report_fd)
+{
+	(void)arg, (void)report_fd;
+	for (;;)
+		pause();
+}
+
+START_TEST(a_worker_is_run_to_its_end)
+{
+	uint8_t report[WORKER_REPORT_BYTES];
+	char hello[] = "hello";
+
+	setup();
+	ck_assert_int_eq(worker_run(says_hello, hello, 5000, report), 5);
+	ck_assert_mem_eq(report, "hello", 5);
+	ck_assert_int_eq(worker_run(fills_its_report, NULL, 5000, report), WORKER_REPORT_BYTES);
+	ck_assert_int_eq(worker_run(says_too_much, NULL, 5000, report), -EMSGSIZE);
+	ck_assert_int_eq(worker_run(hangs, NULL, 50, report), -ETIMEDOUT);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_worker_that_cannot_run_leaves_nothing)
+{
+	static const char *const calls[] = {"pipe2", "fork", "read"};
+	uint8_t report[WORKER_REPORT_BYTES];
+	char hello[] = "hello";
+
+	setup();
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+		FAULT_EACH(calls[i], EIO)
+		{
+			ssize_t n = worker_run(says_hello, hello, 5000, report);
+
+			ck_assert(n == 5 || n == -EIO);
+			check_nothing_left();
+		}
+	}
+	teardown();
+}
+END_TEST
+
+/* --- many at once -------------------------------------------------------------------------------
+ */
+
+START_TEST(a_storm_of_ends_takes_turns)
+{
+	enum { ORPHANS = 600 };
+
+	setup();
+	ck_assert(reaper_is_alone());
+	for (int i = 0; i < ORPHANS; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(0);
+		ck_assert_int_gt(pid, 0);
+	}
+	while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOWAIT) < 0)
+		;
+	usleep(200000);
+	ck_assert(!reaper_is_alone());
+	reaper_drain(&reaper);
+	ck_assert(!reaper_is_alone()); /* the rest has to wait for the loop's other business */
+	ck_assert_int_eq(loop_turn(&loop, 0), 0);
+	for (int i = 0; i < 100 && !reaper_is_alone(); i++)
+		ck_assert_int_eq(loop_turn(&loop, 10), 0);
+	ck_assert(reaper_is_alone());
+	teardown();
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
@@ -709,6 +805,9 @@ Suite *suite(void)
 	    worker_dies_with_its_parent,
 	    failed_worker_start_leaves_nothing,
 	    report_that_cannot_be_read_is_a_failure,
+	    a_worker_is_run_to_its_end,
+	    a_worker_that_cannot_run_leaves_nothing,
+	    a_storm_of_ends_takes_turns,
 	    NULL,
 	};
 

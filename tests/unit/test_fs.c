@@ -454,6 +454,94 @@ START_TEST(failed_copy_is_told)
 }
 END_TEST
 
+START_TEST(ensures_a_content)
+{
+	struct stat before, after;
+
+	setup();
+	ck_assert_int_eq(fs_ensure_file(path, span_str("one"), 0640), 1);
+	ck_assert_int_eq(stat(path, &before), 0);
+	ck_assert_uint_eq(before.st_mode & 07777, 0640);
+	ck_assert_int_eq(fs_ensure_file(path, span_str("one"), 0640), 0);
+	ck_assert_int_eq(stat(path, &after), 0);
+	ck_assert_uint_eq(after.st_ino, before.st_ino);
+	ck_assert_int_eq(fs_ensure_file(path, span_str("on"), 0640), 1); /* a start is not all */
+	ck_assert_int_eq(fs_ensure_file(path, span_str("one"), 0640), 1);
+	fault_arm("malloc", 1, ENOMEM, false);
+	ck_assert_int_eq(fs_ensure_file(path, span_str("one"), 0640), 1); /* not known: written */
+	ck_assert(fault_disarm());
+	ck_assert_int_eq(fs_ensure_file("/dev/null/file", span_str("one"), 0640), -ENOTDIR);
+	teardown();
+}
+END_TEST
+
+START_TEST(writes_a_value)
+{
+	char now[8];
+
+	setup();
+	ck_assert_int_eq(fs_write_value(path, "1"), -ENOENT);
+	ck_assert_int_eq(fs_ensure_file(path, span_of(NULL, 0), 0600), 1);
+	ck_assert_int_eq(fs_write_value(path, "1"), 0);
+	ck_assert_int_eq(fs_read_file(path, now, sizeof now), 1);
+	FAULT_EACH("write", EINVAL)
+	{
+		int rc = fs_write_value(path, "1");
+
+		ck_assert(rc == 0 || rc == -EINVAL);
+	}
+	fault_arm("close", 1, EIO, false); /* some files of the kernel refuse a value so late */
+	ck_assert_int_eq(fs_write_value(path, "1"), -EIO);
+	ck_assert(fault_disarm());
+	teardown();
+}
+END_TEST
+
+START_TEST(makes_directories)
+{
+	char deep[PATH_MAX + 16];
+	struct stat st;
+
+	setup();
+	snprintf(deep, sizeof deep, "%s.d/a/b", path);
+	umask(077);
+	ck_assert_int_eq(fs_make_dirs(deep, 01777), 1);
+	umask(022);
+	ck_assert_int_eq(stat(deep, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 01777);
+	ck_assert_int_eq(fs_make_dirs(deep, 0700), 0);
+	ck_assert_int_eq(stat(deep, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 01777); /* as it was */
+	rmdir(deep);
+	deep[strlen(deep) - 2] = '\0';
+	ck_assert_int_eq(stat(deep, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 0755);
+	rmdir(deep);
+	deep[strlen(deep) - 2] = '\0';
+	rmdir(deep);
+	ck_assert_int_eq(fs_make_dirs("/dev/null", 0755), -ENOTDIR);
+	ck_assert_int_eq(fs_make_dirs("/dev/null/a", 0755), -ENOTDIR);
+	memset(deep, 'x', sizeof deep - 1);
+	deep[sizeof deep - 1] = '\0';
+	ck_assert_int_eq(fs_make_dirs(deep, 0755), -ENAMETOOLONG);
+	teardown();
+}
+END_TEST
+
+START_TEST(ensures_a_link)
+{
+	setup();
+	ck_assert_int_eq(fs_ensure_symlink("/proc/self/fd", path), 1);
+	ck_assert_int_eq(fs_ensure_symlink("/proc/self/fd", path), 0);
+	ck_assert_int_eq(fs_ensure_symlink("/proc/self", path), -EEXIST);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(fs_ensure_file(path, span_of(NULL, 0), 0600), 1);
+	ck_assert_int_eq(fs_ensure_symlink("/proc/self", path), -EEXIST);
+	ck_assert_int_eq(fs_ensure_symlink("/proc/self", "/dev/null/link"), -ENOTDIR);
+	teardown();
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
@@ -471,6 +559,10 @@ Suite *suite(void)
 	    failed_write_is_told,
 	    makes_a_file_in_memory,
 	    knows_a_program,
+	    ensures_a_content,
+	    writes_a_value,
+	    makes_directories,
+	    ensures_a_link,
 	    copies_ranges,
 	    range_past_the_end_is_short,
 	    copies_in_pieces,

@@ -1,0 +1,183 @@
+#include "sys/mount.h"
+
+#include "base/cursor.h"
+#include "sys/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The part of the kernel's struct statx that is of use here, which has 256 bytes in all
+ * (linux/stat.h; not every libc knows it). */
+struct statx_head {
+	uint32_t mask, blksize;
+	uint64_t attributes;
+	uint8_t rest[240];
+};
+#define ATTR_MOUNT_ROOT    0x2000 /* Linux 5.8 */
+#define AT_DONT_ASK_SERVER 0x4000 /* AT_STATX_DONT_SYNC */
+
+enum { MOUNTS_BYTES = 4 << 20, RELEASE_ROUNDS = 16 };
+
+bool mount_is_there(const char *path)
+{
+	struct statx_head st;
+
+	return syscall(SYS_statx, AT_FDCWD, path, AT_DONT_ASK_SERVER | AT_SYMLINK_NOFOLLOW, 0,
+		   &st) == 0 &&
+	    (st.attributes & ATTR_MOUNT_ROOT);
+}
+
+bool mount_is_writable(const char *path)
+{
+	struct statvfs fs;
+
+	return statvfs(path, &fs) == 0 && !(fs.f_flag & ST_RDONLY);
+}
+
+int mount_ensure(const struct mount_spec *s)
+{
+	bool made;
+	int rc;
+
+	if (mount_is_there(s->target))
+		return 0;
+	rc = fs_make_dirs(s->target, s->mode);
+	if (rc < 0)
+		return rc;
+	made = rc > 0;
+	if (mount(s->source, s->target, s->type, s->flags, s->data) == 0)
+		return 1;
+	rc = -errno;
+	if (made)
+		rmdir(s->target);
+	return rc;
+}
+
+int mount_share(const char *path)
+{
+	return mount(NULL, path, NULL, MS_REC | MS_SHARED, NULL) < 0 ? -errno : 0;
+}
+
+/* --- the list ------------------------------------------------------------------------------- */
+
+/* Undoes the kernel's \ooo for blanks, in place. */
+static void unescape(char *text)
+{
+	char *out = text;
+
+	for (const char *in = text; *in; out++) {
+		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' && in[2] && in[3]) {
+			*out = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
+			in += 4;
+		} else {
+			*out = *in++;
+		}
+	}
+	*out = '\0';
+}
+
+/* "/dev/vda /var/lib/docker btrfs rw,noatime 0 0" (proc_pid_mounts(5)) */
+static void tell_line(char *line, mount_fn *fn, void *ctx)
+{
+	char *save = NULL;
+	char *source = strtok_r(line, " ", &save);
+	char *target = source ? strtok_r(NULL, " ", &save) : NULL;
+	char *type = target ? strtok_r(NULL, " ", &save) : NULL;
+
+	if (!type)
+		return;
+	unescape(target);
+	fn(ctx, target, type);
+}
+
+static void tell_lines(char *text, mount_fn *fn, void *ctx)
+{
+	char *newline = strrchr(text, '\n');
+
+	if (newline)
+		*newline = '\0';
+	while ((newline = strrchr(text, '\n'))) {
+		tell_line(newline + 1, fn, ctx);
+		*newline = '\0';
+	}
+	tell_line(text, fn, ctx);
+}
+
+int mount_each(mount_fn *fn, void *ctx)
+{
+	char *text = malloc(MOUNTS_BYTES);
+	ssize_t n = text ? fs_read_file("/proc/self/mounts", text, MOUNTS_BYTES - 1) : -ENOMEM;
+
+	if (n > 0) {
+		text[n] = '\0';
+		tell_lines(text, fn, ctx);
+	}
+	free(text);
+	return n < 0 ? (int)n : 0;
+}
+
+/* --- the end -------------------------------------------------------------------------------- */
+
+struct release {
+	bool last; /* what is still busy is made read-only */
+	unsigned unmounted, stayed;
+	struct wr names; /* of those that stayed */
+};
+
+/* The kernel's views of itself, and memory: nothing of them is lost when they stay. */
+static bool holds_data(const char *type)
+{
+	static const char *const others[] = {"proc", "sysfs", "devtmpfs", "devpts", "cgroup",
+	    "cgroup2", "tmpfs", "ramfs", "rootfs", "binfmt_misc", "debugfs", "tracefs",
+	    "securityfs", "bpf", "mqueue", "nsfs", "fusectl", "configfs", "pstore", "hugetlbfs",
+	    "autofs"};
+
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (strcmp(type, others[i]) == 0)
+			return false;
+	return true;
+}
+
+/* The list of mounts is read from /proc; and the root cannot go. */
+static bool has_to_stay(const char *target)
+{
+	return strcmp(target, "/") == 0 || strcmp(target, "/proc") == 0;
+}
+
+/* Memory is unmounted, too, for it may be mounted on a disk. */
+static void release(void *ctx, const char *target, const char *type)
+{
+	struct release *r = ctx;
+
+	if (!has_to_stay(target) && umount2(target, UMOUNT_NOFOLLOW) == 0) {
+		r->unmounted++;
+		return;
+	}
+	if (!r->last || !holds_data(type) || !mount_is_writable(target) ||
+	    mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0)
+		return;
+	r->stayed++;
+	wr_str(&r->names, r->stayed > 1 ? " " : "");
+	wr_str(&r->names, target);
+}
+
+int mount_release_all(char *stayed, size_t cap)
+{
+	struct release r = {.names = wr_of(stayed, cap)};
+	unsigned rounds = 0;
+	int rc;
+
+	do {
+		r.unmounted = 0;
+		rc = mount_each(release, &r);
+	} while (r.unmounted && ++rounds < RELEASE_ROUNDS);
+	r.last = true;
+	if (rc == 0)
+		rc = mount_each(release, &r);
+	wr_nul(&r.names);
+	return rc < 0 ? rc : (int)r.stayed;
+}
