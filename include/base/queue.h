@@ -44,6 +44,10 @@ static inline size_t queue_room(const struct queue *q)
 	return q->limit - q->n;
 }
 
+/* How many bytes in all the queue could hold now: its limit, or less where the budget does not let
+ * the buffer grow so far. Without regard to memory. */
+size_t queue_reach(const struct queue *q);
+
 /* Appends a copy. 0, -ENOBUFS over the limit, or -ENOMEM over the budget or without memory; on
  * failure nothing was appended. */
 int queue_put(struct queue *q, struct span s);

@@ -26,8 +26,9 @@ struct conn_ops {
 	/* All bytes that came and were not consumed, as one view for the time of the call; `eof`
 	 * says that no more will come. Returns how many were consumed, or -errno to close the
 	 * connection. Called when bytes came, once at the end of the stream (which leaves the
-	 * connection open for sending), and after conn_resume when bytes are left or the stream has
-	 * ended. Consuming nothing of a full queue stops the reading until conn_resume. */
+	 * connection open for sending), after conn_resume when bytes are left or the stream has
+	 * ended, and a last time before -ENOMEM ends a connection for which the budget has no more
+	 * room. Consuming nothing of a full queue stops the reading until conn_resume. */
 	ssize_t (*data)(struct conn *c, struct span in, bool eof);
 	/* What had to wait has all left for the kernel. Not called for what left at once, nor after
 	 * conn_finish. May be NULL. */

@@ -39,12 +39,34 @@ static size_t grown(size_t cap, size_t want, size_t limit)
 	return n < limit ? n : limit;
 }
 
+/* Whether the budget allows a buffer that is not smaller than the present one. */
+static bool affordable(const struct queue *q, size_t cap)
+{
+	const struct budget *b = q->budget;
+
+	return !b || cost(cap) - cost(q->cap) <= b->limit - b->used;
+}
+
+size_t queue_reach(const struct queue *q)
+{
+	size_t cap = q->cap;
+
+	while (cap < q->limit) {
+		size_t next = grown(cap, cap + 1, q->limit);
+
+		if (!affordable(q, next))
+			break;
+		cap = next;
+	}
+	return cap;
+}
+
 static int queue_grow(struct queue *q, size_t want)
 {
 	size_t cap = grown(q->cap, want, q->limit);
 	uint8_t *p;
 
-	if (q->budget && cost(cap) - cost(q->cap) > q->budget->limit - q->budget->used)
+	if (!affordable(q, cap))
 		return -ENOMEM;
 	p = malloc(cap);
 	if (!p)

@@ -291,14 +291,34 @@ static void arrived(struct conn *c, struct span in)
 		offer_queued(c);
 }
 
+/* How much may be read: no more than can be queued behind what is queued already. */
+static size_t readable_bytes(const struct conn *c)
+{
+	size_t n = c->in.n ? queue_reach(&c->in) - c->in.n : queue_room(&c->in);
+
+	return c->finishing || n > CONN_READ_BYTES ? CONN_READ_BYTES : n;
+}
+
+/* The budget is spent by others. The owner may know an answer to that. */
+static void no_budget(struct conn *c)
+{
+	offer_queued(c);
+	if (is_open(c) && takes_input(c) && readable_bytes(c) == 0)
+		conn_close(c, -ENOMEM);
+}
+
 /* Reads once. Whether there may be more: a short read says that the socket is empty. */
 static bool read_some(struct conn *c)
 {
 	static uint8_t shared[CONN_READ_BYTES];
-	size_t room = c->finishing ? sizeof shared : queue_room(&c->in);
-	size_t want = room < sizeof shared ? room : sizeof shared;
-	ssize_t n = read(c->source.fd, shared, want);
+	size_t want = readable_bytes(c);
+	ssize_t n;
 
+	if (want == 0) {
+		no_budget(c);
+		return false;
+	}
+	n = read(c->source.fd, shared, want);
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR)
 			conn_close(c, lingers(c) ? 0 : -errno);

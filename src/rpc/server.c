@@ -256,15 +256,6 @@ static void skip(struct peer *p, struct span in, size_t *used)
 	p->skip_bytes -= *used;
 }
 
-/* Whether the rest of a frame may be waited for. */
-static bool can_buffer(struct peer *p, struct span in)
-{
-	const struct budget *b = &p->server->budget;
-	size_t need = frame_need(in);
-
-	return need <= p->conn.in.cap || need <= QUEUE_KEEP_BYTES || need <= b->limit - b->used;
-}
-
 /* Takes at most one frame off the front of `in`. E_OK when something was used. */
 static enum err take(struct peer *p, struct span in, size_t *used)
 {
@@ -289,7 +280,7 @@ static enum err take(struct peer *p, struct span in, size_t *used)
 		    "request frame is larger than this agent takes");
 	else if (err != E_MORE)
 		refuse_peer(p, span_of(NULL, 0), RPC_CANNOT_DECODE, "request frame is malformed");
-	else if (!can_buffer(p, in))
+	else if (frame_need(in) > queue_reach(&p->conn.in))
 		refuse_peer(p, span_of(NULL, 0), RPC_UNAVAILABLE,
 		    "request buffers are full, try again later");
 	return err;

@@ -114,6 +114,41 @@ START_TEST(an_empty_queue_keeps_a_small_buffer_only)
 }
 END_TEST
 
+/* Buffers grow by doubling, and it is their size that the budget is asked for. */
+START_TEST(knows_how_far_it_reaches)
+{
+	static const uint8_t big[8 * QUEUE_KEEP_BYTES];
+	static const struct {
+		size_t limit, budget, reach;
+	} cases[] = {
+	    {10, 0, 10},
+	    {sizeof big, 0, QUEUE_KEEP_BYTES},
+	    {sizeof big, 2 * QUEUE_KEEP_BYTES - 1, QUEUE_KEEP_BYTES},
+	    {sizeof big, 2 * QUEUE_KEEP_BYTES, 2 * QUEUE_KEEP_BYTES},
+	    {sizeof big, 4 * QUEUE_KEEP_BYTES - 1, 2 * QUEUE_KEEP_BYTES},
+	    {sizeof big, SIZE_MAX, sizeof big},
+	    {sizeof big - 1, sizeof big - 2, sizeof big / 2},
+	    {sizeof big - 1, sizeof big - 1, sizeof big - 1},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct budget budget = {.limit = cases[i].budget};
+		struct queue q;
+
+		for (size_t had = 0; had <= cases[i].reach; had++) {
+			queue_init(&q, cases[i].limit, &budget);
+			ck_assert_int_eq(queue_put(&q, span_of(big, had)), 0);
+			ck_assert_uint_eq(queue_reach(&q), cases[i].reach);
+			ck_assert_int_lt(queue_put(&q, span_of(big, cases[i].reach - had + 1)), 0);
+			ck_assert_int_eq(queue_put(&q, span_of(big, cases[i].reach - had)), 0);
+			queue_done(&q);
+		}
+		queue_init(&q, cases[i].limit, NULL);
+		ck_assert_uint_eq(queue_reach(&q), cases[i].limit);
+	}
+}
+END_TEST
+
 START_TEST(queues_share_a_budget)
 {
 	static const uint8_t big[8 * QUEUE_KEEP_BYTES];
@@ -235,6 +270,7 @@ Suite *suite(void)
 	    the_limit_holds,
 	    reserved_bytes_count_once_committed,
 	    an_empty_queue_keeps_a_small_buffer_only,
+	    knows_how_far_it_reaches,
 	    queues_share_a_budget,
 	    nothing_is_appended_without_memory,
 	    behaves_like_its_model,

@@ -1,6 +1,7 @@
 #include "rpc/server.h"
 
 #include "base/log.h"
+#include "base/queue.h"
 #include "cases.h"
 #include "codec/frame.h"
 #include "fault.h"
@@ -490,6 +491,79 @@ START_TEST(a_spent_budget_costs_one_connection)
 }
 END_TEST
 
+/* Whether a frame of `bytes` in all, sent in two pieces, is taken. If not, Error 503 has come. */
+static bool is_taken(size_t bytes, size_t first)
+{
+	static const uint8_t payload[MAX_FRAME];
+	struct span r =
+	    request(RPC_GET_SYSTEM_INFO_REQUEST, "", span_of(payload, bytes - FRAME_HEAD_BYTES));
+	unsigned before = kept;
+	int fd = client();
+
+	send_bytes(fd, span_first(r, first));
+	turns(3);
+	send_bytes(fd, span_first(span_from(r, first), r.n - first - 1));
+	turns(3);
+	if (write(fd, r.p + r.n - 1, 1) == 1)
+		turns(3);
+	if (kept > before) {
+		leave(fd);
+		return true;
+	}
+	check_error(fd, RPC_UNAVAILABLE, "");
+	check_end(fd);
+	return false;
+}
+
+/* A buffer grows by doubling up to the largest frame; what it grows to must fit the budget. */
+START_TEST(a_budget_at_its_edge_is_an_answer)
+{
+	static const struct {
+		size_t bytes, needs; /* of a frame, of the budget */
+	} cases[] = {{QUEUE_KEEP_BYTES + 1, 2048}, {2048, 2048}, {2049, 4096}, {4096, 4096},
+	    {4097, MAX_FRAME + 4}, {MAX_FRAME + 4, MAX_FRAME + 4}};
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		const size_t cuts[] = {3, FRAME_HEAD_BYTES, cases[i].bytes / 2};
+
+		for (size_t k = 0; k < sizeof cuts / sizeof *cuts; k++) {
+			setup_with(cases[i].needs);
+			ck_assert(is_taken(cases[i].bytes, cuts[k]));
+			teardown();
+			setup_with(cases[i].needs - 1);
+			ck_assert(!is_taken(cases[i].bytes, cuts[k]));
+			teardown();
+		}
+	}
+}
+END_TEST
+
+/* What was free when a request began may have gone to others when the rest of it comes. */
+START_TEST(a_budget_that_others_took_is_an_answer)
+{
+	static const uint8_t payload[MAX_FRAME - 64];
+	struct span r;
+	int slow, other;
+
+	setup_with(4096);
+	r = request(RPC_GET_SYSTEM_INFO_REQUEST, "", span_of(payload, sizeof payload));
+	slow = client();
+	send_bytes(slow, span_first(r, QUEUE_KEEP_BYTES));
+	turns(3);
+	other = client();
+	send_bytes(other, span_first(r, r.n - 1));
+	turns(3);
+	send_bytes(slow, span_from(r, QUEUE_KEEP_BYTES));
+	check_error(slow, RPC_UNAVAILABLE, "");
+	leave(slow);
+	send_bytes(other, span_from(r, r.n - 1));
+	turns(3);
+	ck_assert_uint_eq(kept, 1);
+	leave(other);
+	teardown();
+}
+END_TEST
+
 /* A client that asks and asks and never reads: at some point it is not read any more. */
 START_TEST(a_client_that_never_reads_is_not_read)
 {
@@ -570,6 +644,8 @@ Suite *suite(void)
 	    files_may_be_pipelined_by_a_slow_client,
 	    one_connection_too_many_is_told,
 	    a_spent_budget_costs_one_connection,
+	    a_budget_at_its_edge_is_an_answer,
+	    a_budget_that_others_took_is_an_answer,
 	    a_client_that_never_reads_is_not_read,
 	    failing_calls_cost_one_request,
 	    NULL,
