@@ -118,6 +118,9 @@ struct pb_table {
 /* The entry of a map: a struct pb_pair. */
 extern const struct pb_table pb_pair_table;
 
+/* What one item of a repeated field or a map takes in memory: the step of its list. */
+size_t pb_item_size(const struct pb_field *f);
+
 /* --- memory ----------------------------------------------------------------------------------- */
 
 /* Where decoded lists and sub-messages live: a buffer of the caller, given out from its front. They

@@ -41,7 +41,7 @@ _Static_assert(sizeof types / sizeof *types == PB_TYPE_COUNT, "every type has a 
 PB_TABLE(pb_pair, "MapEntry", PB_FIELD(pb_pair, 1, key, PB_STRING),
     PB_FIELD(pb_pair, 2, value, PB_STRING));
 
-static size_t item_size(const struct pb_field *f)
+size_t pb_item_size(const struct pb_field *f)
 {
 	return f->type == PB_MESSAGE ? f->sub->size : types[f->type].size;
 }
@@ -206,7 +206,7 @@ static void read_value(struct decoder *d, struct rd *r, const struct pb_field *f
 
 static void read_item(struct decoder *d, struct rd *r, const struct pb_field *f, struct pb_list *to)
 {
-	void *item = list_add(d->arena, to, item_size(f));
+	void *item = list_add(d->arena, to, pb_item_size(f));
 
 	if (item)
 		read_value(d, r, f, item);
@@ -446,7 +446,7 @@ static void put_items(
 {
 	const uint8_t *item = list->items;
 
-	for (size_t i = 0; i < list->n; i++, item += item_size(f)) {
+	for (size_t i = 0; i < list->n; i++, item += pb_item_size(f)) {
 		if (tagged)
 			put_tag(s, f->number, types[f->type].wire);
 		put_value(s, f, item);

@@ -135,6 +135,7 @@ class CommandLine(CtlTest):
             (*host, "read", "a", "b"),
             (*host, "read", "--length=-1", "a"),
             (*host, "raw"),
+            *((*host, "raw", "--", bad) for bad in ("bogus", "0x", "1x", "-1x", "99999999999", "")),
         ):
             with self.subTest(argv=argv):
                 self.assert_ends(ctl(*argv), USAGE)
@@ -248,9 +249,7 @@ class Answers(CtlTest):
         self.assertEqual(got["labels"], {"k": "v\x1b"})
         self.assertEqual((got["limits"]["vcpus"], got["network"]), (2, None))
 
-    def test_raw_usage(self):
-        for bad in ("bogus", "0x", "1x", "-1x", "99999999999", ""):
-            self.assert_ends(self.ask(lambda s: s.request(), "raw", "--", bad), USAGE)
+    def test_raw_with_a_payload_that_cannot_be_read(self):
         self.assert_ends(self.ask(lambda s: s.request(), "raw", "1", "/nowhere"), LOCAL)
 
 

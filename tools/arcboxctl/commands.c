@@ -477,16 +477,24 @@ static int raw_call(struct client *c, const struct settings *s, uint32_t type, s
 	return rc;
 }
 
+static int check_raw(char **args)
+{
+	uint32_t type;
+
+	if (parse_type(args[0], &type) == E_OK)
+		return 0;
+	return fail(EXIT_USAGE,
+	    "raw: \"%s\" is no type; give a number like 0x0001 or a name like PingRequest",
+	    args[0]);
+}
+
 static int run_raw(struct client *c, const struct settings *s, char **args)
 {
 	struct queue payload;
-	uint32_t type;
+	uint32_t type = 0;
 	int rc;
 
-	if (parse_type(args[0], &type))
-		return fail(EXIT_USAGE,
-		    "raw: \"%s\" is no type; give a number like 0x0001 or a name like PingRequest",
-		    args[0]);
+	parse_type(args[0], &type); /* check_raw knows that it is one */
 	queue_init(&payload, PAYLOAD_BYTES, NULL);
 	rc = args[1] ? read_file(args[1], &payload) : 0;
 	if (rc < 0)
@@ -501,15 +509,16 @@ static int run_raw(struct client *c, const struct settings *s, char **args)
 /* --- the rows --------------------------------------------------------------------------------- */
 
 const struct command commands[] = {
-    {"ping", "", 0, 0, 10000, "ask whether the agent answers, and how fast", run_ping},
-    {"info", "", 0, 0, 10000, "show the guest's system: kernel, memory, addresses", run_info},
-    {"status", "", 0, 0, 30000, "show the container runtime as it is", run_status},
-    {"ensure", "", 0, 0, 120000, "ask that the container runtime be ready; 1 when it is not",
+    {"ping", "", 0, 0, 10000, "ask whether the agent answers, and how fast", NULL, run_ping},
+    {"info", "", 0, 0, 10000, "show the guest's system: kernel, memory, addresses", NULL, run_info},
+    {"status", "", 0, 0, 30000, "show the container runtime as it is", NULL, run_status},
+    {"ensure", "", 0, 0, 120000, "ask that the container runtime be ready; 1 when it is not", NULL,
 	run_ensure},
-    {"read", "PATH", 1, 1, 60000, "copy a file of the guest to standard output", run_read},
-    {"shutdown", "", 0, 0, 30000, "power the guest off", run_shutdown},
+    {"read", "PATH", 1, 1, 60000, "copy a file of the guest to standard output", NULL, run_read},
+    {"shutdown", "", 0, 0, 30000, "power the guest off", NULL, run_shutdown},
     {"raw", "TYPE [FILE]", 1, 2, 60000,
-	"send a request by number or name, with FILE (- = standard input) as payload", run_raw},
+	"send a request by number or name, with FILE (- = standard input) as payload", check_raw,
+	run_raw},
 };
 
 const size_t command_count = sizeof commands / sizeof *commands;

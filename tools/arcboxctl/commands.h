@@ -22,7 +22,9 @@ struct command {
 	int args_min, args_max;
 	uint64_t timeout_ms; /* for an answer, unless --timeout says otherwise */
 	const char *help;
-	/* Returns the exit code. */
+	/* Both return the exit code. `check` judges the arguments before there is a connection;
+	 * NULL: any will do. */
+	int (*check)(char **args);
 	int (*run)(struct client *c, const struct settings *s, char **args);
 };
 

@@ -169,9 +169,10 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
-static int check_usage(const struct command *command, int args, const bool given[UINT8_MAX + 1])
+static int check_usage(
+    const struct command *command, int n, char **args, const bool given[UINT8_MAX + 1])
 {
-	if (args < command->args_min || args > command->args_max)
+	if (n < command->args_min || n > command->args_max)
 		return fail(EXIT_USAGE, "usage: arcboxctl %s%s%s; see arcboxctl --help",
 		    command->name, *command->args ? " " : "", command->args);
 	for (size_t i = 0; i < ROWS; i++)
@@ -179,7 +180,7 @@ static int check_usage(const struct command *command, int args, const bool given
 		    strcmp(rows[i].command, command->name) != 0)
 			return fail(EXIT_USAGE, "--%s goes with %s, not with %s", rows[i].name,
 			    rows[i].command, command->name);
-	return 0;
+	return command->check ? command->check(args) : 0;
 }
 
 static int find_host(const struct settings *s, struct host *host)
@@ -230,6 +231,7 @@ int main(int argc, char **argv)
 	struct settings settings = {.count = 1, .length_bytes = UINT64_MAX};
 	bool given[UINT8_MAX + 1] = {false};
 	const struct command *command;
+	char **args;
 	int rc = read_options(&settings, argc, argv, given);
 
 	if (rc)
@@ -243,6 +245,7 @@ int main(int argc, char **argv)
 	command = find_command(argv[optind]);
 	if (!command)
 		return usage("command", argv[optind], "there is no such command");
-	rc = check_usage(command, argc - optind - 1, given);
-	return finish(rc ? rc : run(command, &settings, argv + optind + 1));
+	args = argv + optind + 1;
+	rc = check_usage(command, argc - optind - 1, args, given);
+	return finish(rc ? rc : run(command, &settings, args));
 }

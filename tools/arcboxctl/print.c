@@ -91,20 +91,6 @@ static const void *message_at(const void *member)
 	return msg;
 }
 
-/* What one item of a list takes in memory. */
-static size_t item_size(const struct pb_field *f)
-{
-	switch (f->type) {
-	case PB_STRING:
-	case PB_BYTES: return sizeof(struct span);
-	case PB_BOOL: return sizeof(bool);
-	case PB_INT32:
-	case PB_UINT32: return sizeof(uint32_t);
-	case PB_MESSAGE: return f->sub->size;
-	default: return sizeof(uint64_t);
-	}
-}
-
 static bool is_list(const struct pb_field *f)
 {
 	return f->label == PB_LABEL_REPEATED || f->label == PB_LABEL_MAP;
@@ -146,7 +132,7 @@ static void print_inline(FILE *to, const struct pb_field *f, const void *member)
 	if (list->n == 0)
 		fputc('-', to);
 	item = list->items;
-	for (size_t i = 0; i < list->n; i++, item += item_size(f)) {
+	for (size_t i = 0; i < list->n; i++, item += pb_item_size(f)) {
 		fputs(i ? ", " : "", to);
 		if (f->label == PB_LABEL_MAP)
 			print_pair(to, (const struct pb_pair *)(const void *)item);
@@ -348,7 +334,7 @@ static void put_list(struct json_writer *jw, const struct pb_field *f, const str
 	const uint8_t *item = list->items;
 
 	json_put_array(jw);
-	for (size_t i = 0; i < list->n; i++, item += item_size(f))
+	for (size_t i = 0; i < list->n; i++, item += pb_item_size(f))
 		put_value(jw, f, item);
 	json_put_array_end(jw);
 }
