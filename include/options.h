@@ -16,7 +16,14 @@ struct option_list {
 	bool given; /* values are being added; else the next one replaces them all */
 };
 
+enum options_command {
+	COMMAND_ALL,   /* none given: init and serve when PID 1, else serve */
+	COMMAND_INIT,  /* bring the system up once, and exit */
+	COMMAND_SERVE, /* all but that */
+};
+
 struct options {
+	enum options_command command;
 	/* what to serve */
 	struct option_list listen, allow_peer, proxy;
 	const char *dns;
@@ -29,6 +36,12 @@ struct options {
 	/* behaviour */
 	const char *log, *log_file;
 	bool set_clock;
+	/* bringing the system up */
+	const char *hostname;
+	struct option_list docker_dns;
+	bool keep_root;
+	uint64_t init_ms, modules_ms, share_ms;
+	uint64_t dhcp_retry_ms, dhcp_retry_max_ms, dhcp_renew_retry_ms, dhcp_min_lease_secs;
 	/* limits */
 	uint64_t max_frame_bytes, max_connections, max_buffered_bytes, max_arena_bytes,
 	    max_answer_bytes, max_file_bytes, stall_ms;
@@ -79,8 +92,8 @@ struct option_problem {
 	enum err err;
 };
 
-/* Reads `--name value` and `--name=value`; views of argv are kept. False with *p filled at the
- * first that is wrong; what came before it is set. */
+/* Reads `--name value`, `--name=value` and one command; views of argv are kept. False with *p
+ * filled at the first that is wrong; what came before it is set. */
 bool options_parse(struct options *o, int argc, char *const *argv, struct option_problem *p);
 
 /* Reads `arcbox.name=value` out of a kernel command line; values are kept in a copy of this

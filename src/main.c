@@ -1,7 +1,12 @@
-/* The start of the system, from top to bottom: options, log, signals, DNS, Docker watcher, proxies,
- * RPC. A part that cannot be had is logged and left out; RPC always comes up. */
+/* The start of the system, from top to bottom: options, log, signals, system init, network, shares,
+ * DNS, Docker watcher, proxies, RPC. A part that cannot be had is logged and left out; RPC always
+ * comes up. */
 #include "base/log.h"
 #include "base/parse.h"
+#include "codec/dhcp.h"
+#include "init/init.h"
+#include "init/network.h"
+#include "init/shares.h"
 #include "names/dns_server.h"
 #include "names/hosts_file.h"
 #include "names/watch.h"
@@ -12,6 +17,7 @@
 #include "sys/fs.h"
 #include "sys/random.h"
 #include "sys/signals.h"
+#include "system/log_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,6 +28,8 @@
 /* All that runs, in the order in which it is started. */
 struct agent {
 	struct options options;
+	bool brings_up;        /* does system init, too */
+	int console, log_file; /* negative: none */
 	uint32_t cids[OPTIONS_LIST];
 	struct peer_list peers;
 	uint64_t seed[2];
@@ -29,6 +37,8 @@ struct agent {
 	struct reaper reaper;
 	struct signals signals;
 	struct shutdown shutdown;
+	struct network *network;
+	struct shares shares;
 	struct registry *registry;
 	struct hosts_file hosts;
 	struct dns_server *dns;
@@ -40,6 +50,8 @@ struct agent {
 	struct rpc_server *rpc;
 	struct listener listeners[OPTIONS_LIST];
 };
+
+static uint64_t started_ns; /* when main began, CLOCK_MONOTONIC */
 
 static bool is_pid1(void)
 {
@@ -96,37 +108,66 @@ static bool read_options(struct options *o, int argc, char **argv, int *status)
 	return is_pid1() || (!o->help && !o->version);
 }
 
-/* The log file's directory is made when the one that it stands in exists. */
-static int open_log_file(const char *path)
-{
-	char dir[512];
-	char *slash;
-
-	if (!span_to_cstr(span_str(path), dir, sizeof dir))
-		return -1;
-	slash = strrchr(dir, '/');
-	if (slash && slash != dir) {
-		*slash = '\0';
-		mkdir(dir, 0755);
-	}
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
-}
-
 static const char *first_set(const char *option, const char *variable)
 {
 	const char *value = option ? option : getenv(variable);
 	return value && *value ? value : NULL;
 }
 
-static void start_log(const struct options *o)
+static void set_sinks(const struct agent *a)
 {
+	const int sinks[LOG_SINKS] = {a->console >= 0 ? a->console : STDERR_FILENO, a->log_file};
+
+	log_sinks(sinks, a->log_file >= 0 ? 2 : 1);
+}
+
+/* Again when it could not be opened before: the directory may have been mounted meanwhile. */
+static void start_log_file(struct agent *a)
+{
+	if (!log_file_is_open(a->log_file)) {
+		if (a->log_file >= 0)
+			close(a->log_file);
+		a->log_file = log_file_open(a->options.log_file);
+	}
+	set_sinks(a);
+}
+
+static void end_log_file(struct agent *a)
+{
+	int fd = a->log_file;
+
+	a->log_file = -1;
+	set_sinks(a);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The one for the log comes before the system's, which may come first. For PID 1 that is not
+ * stderr, which the kernel opened so that it could block. */
+static void start_console(struct agent *a)
+{
+	const int flags = O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+	int fd = open("/dev/hvc1", flags);
+
+	if (fd < 0 && a->console < 0 && is_pid1())
+		fd = open("/dev/console", flags);
+	if (fd < 0)
+		return;
+	if (a->console >= 0)
+		close(a->console);
+	a->console = fd;
+	set_sinks(a);
+}
+
+static void start_log(struct agent *a)
+{
+	const struct options *o = &a->options;
 	const char *filter = first_set(first_set(o->log, "ARCBOX_LOG"), "RUST_LOG");
-	int console = open("/dev/hvc1", O_WRONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	int file = open_log_file(o->log_file);
-	int sinks[LOG_SINKS] = {console >= 0 ? console : STDERR_FILENO, file};
 	struct span bad;
 
-	log_sinks(sinks, file >= 0 ? 2 : 1);
+	a->console = a->log_file = -1;
+	start_console(a);
+	start_log_file(a);
 	if (filter && log_filter(span_str(filter), &bad) != E_OK)
 		log_warn("main", "log filter is not understood, using info", KV_SPAN("at", bad));
 }
@@ -140,7 +181,8 @@ static void told(struct listener *l, int what, int rc, const struct addr *peer)
 
 	addr_text(&l->addr, at);
 	if (what == LISTEN_BOUND)
-		log_info("listen", "listening", KV_STR("at", at));
+		log_info("listen", "listening", KV_STR("at", at),
+		    KV_NUM("after_us", (clock_mono_ns() - started_ns) / 1000));
 	else if (what == LISTEN_FAILED)
 		log_warn("listen", "cannot listen, trying again", KV_STR("at", at), KV_ERR(rc));
 	else if (what == LISTEN_REFUSED)
@@ -184,8 +226,114 @@ static void on_signal(struct signals *s, int sig)
 		reaper_drain(&a->reaper);
 	else if (sig == SIGHUP && a->options.dns_hosts && a->registry)
 		hosts_file_load(&a->hosts);
-	else if (sig != SIGHUP && a->services.shutdown)
-		shutdown_begin(a->services.shutdown, 0);
+	else if (sig != SIGHUP)
+		shutdown_begin(&a->shutdown, 0);
+}
+
+/* The disks are about to be unmounted. */
+static void last_of_all(struct shutdown *s)
+{
+	end_log_file(container_of(s, struct agent, shutdown));
+}
+
+/* Addresses for resolv.conf: the agent's own DNS, or without it those that it would ask. */
+static size_t list_nameservers(
+    const struct options *o, char texts[][IP_TEXT_BYTES], const char *list[OPTIONS_LIST])
+{
+	size_t n = 0;
+
+	if (!is_off(o->dns)) {
+		list[0] = "127.0.0.1";
+		return 1;
+	}
+	for (size_t i = 0; i < o->dns_forward.n; i++) {
+		struct addr addr;
+		struct ip ip;
+
+		if (addr_parse_inet(span_str(o->dns_forward.values[i]), 53, &addr) != E_OK ||
+		    !addr_to_ip(&addr, &ip))
+			continue;
+		ip_format(&ip, texts[n]);
+		list[n] = texts[n];
+		n++;
+	}
+	return n;
+}
+
+/* Whether later steps find what they need. */
+static bool start_system(struct agent *a)
+{
+	const struct options *o = &a->options;
+	char texts[OPTIONS_LIST][IP_TEXT_BYTES];
+	const char *nameservers[OPTIONS_LIST];
+	bool usable;
+	const struct init_conf conf = {
+	    .keep_root = o->keep_root,
+	    .hostname = o->hostname,
+	    .modules_ms = o->modules_ms,
+	    .etc = {.nameservers = nameservers,
+		.n_nameservers = list_nameservers(o, texts, nameservers),
+		.domain = o->dns_domain,
+		.docker_dns = o->docker_dns.values,
+		.n_docker_dns = o->docker_dns.n},
+	};
+
+	usable = init_rest(&conf);
+	start_console(a); /* its module may have been loaded */
+	return usable;
+}
+
+/* The servers of the lease stand behind those of the options: they are for when those are silent.
+ */
+static void set_forwarders(struct agent *a, const struct ip *leased, size_t n_leased)
+{
+	const struct option_list *list = &a->options.dns_forward;
+	struct addr servers[OPTIONS_LIST + DHCP_DNS_SERVERS];
+	size_t n = 0;
+
+	if (!a->dns)
+		return;
+	for (size_t i = 0; i < list->n; i++)
+		if (addr_parse_inet(span_str(list->values[i]), 53, &servers[n]) == E_OK)
+			n++;
+	for (size_t i = 0; i < n_leased; i++)
+		addr_from_ip(&leased[i], 53, &servers[n++]);
+	forward_set_servers(dns_server_forward(a->dns), servers, n);
+}
+
+static void take_resolvers(void *ctx, const struct ip *servers, size_t n)
+{
+	set_forwarders(ctx, servers, n);
+}
+
+static void start_network(struct agent *a)
+{
+	const struct options *o = &a->options;
+	const struct network_conf conf = {
+	    .mode = a->brings_up ? NETWORK_WHOLE : NETWORK_KEEP,
+	    .hostname = o->hostname,
+	    .iptables = "/sbin/iptables",
+	    .sandbox_subnet = "172.20.0.0/16",
+	    .retry_ms = o->dhcp_retry_ms,
+	    .retry_max_ms = o->dhcp_retry_max_ms,
+	    .renew_retry_ms = o->dhcp_renew_retry_ms,
+	    .min_lease_secs = (uint32_t)o->dhcp_min_lease_secs,
+	    .max_lease_secs = DHCP_INFINITE_SECS,
+	    .resolvers = take_resolvers,
+	    .ctx = a,
+	};
+
+	a->network = network_new(&a->loop, &a->reaper, &conf);
+}
+
+static void shares_mounted(struct shares *s)
+{
+	start_log_file(container_of(s, struct agent, shares));
+}
+
+static void start_shares(struct agent *a)
+{
+	shares_mount(&a->shares, &a->reaper, a->brings_up, a->options.share_ms, shares_mounted);
 }
 
 static void start_registry(struct agent *a)
@@ -217,18 +365,6 @@ static void start_registry(struct agent *a)
 	hosts_file_load(&a->hosts);
 }
 
-static void set_forwarders(struct agent *a)
-{
-	const struct option_list *list = &a->options.dns_forward;
-	struct addr servers[OPTIONS_LIST];
-	size_t n = 0;
-
-	for (size_t i = 0; i < list->n; i++)
-		if (addr_parse_inet(span_str(list->values[i]), 53, &servers[n]) == E_OK)
-			n++;
-	forward_set_servers(dns_server_forward(a->dns), servers, n);
-}
-
 static void start_dns(struct agent *a)
 {
 	const struct options *o = &a->options;
@@ -254,7 +390,7 @@ static void start_dns(struct agent *a)
 		return;
 	a->dns = dns_server_new(&a->loop, a->registry, &conf);
 	if (a->dns)
-		set_forwarders(a);
+		set_forwarders(a, NULL, 0);
 	else
 		log_error("main", "no memory for the DNS server: running without");
 }
@@ -341,12 +477,12 @@ static void start_services(struct agent *a)
 	};
 
 	set_endpoint(a);
-	a->runtime = runtime_new(&a->loop, &conf);
+	a->runtime = runtime_new(&a->loop, &a->reaper, &conf);
 	a->services = (struct rpc_services){
 	    .clock = {.may_set = is_pid1() || o->set_clock},
 	    .reader = reader_new(
 		&a->loop, &a->reaper, (unsigned)o->max_reads, (unsigned)o->max_waiting, o->read_ms),
-	    .shutdown = is_pid1() ? NULL : &a->shutdown, /* if PID 1 ends, the machine does */
+	    .shutdown = &a->shutdown,
 	    .runtime = a->runtime,
 	};
 }
@@ -377,18 +513,30 @@ static void start_rpc(struct agent *a)
 	}
 }
 
-static int start(struct agent *a)
+/* --- start and end -------------------------------------------------------------------------------
+ */
+
+static int start_loop(struct agent *a)
 {
 	int rc = loop_init(&a->loop);
 
 	if (rc < 0)
 		return rc;
 	reaper_init(&a->reaper, &a->loop);
-	shutdown_init(&a->shutdown, &a->loop, &a->reaper);
+	shutdown_init(&a->shutdown, &a->loop, &a->reaper, is_pid1() ? last_of_all : NULL);
 	rc = signals_init(&a->signals, &a->loop, on_signal);
 	if (rc < 0)
 		log_error("main", "cannot receive signals", KV_ERR(rc));
 	random_seed(a->seed);
+	return 0;
+}
+
+static void start(struct agent *a)
+{
+	if (a->brings_up)
+		start_system(a);
+	start_network(a);
+	start_shares(a);
 	set_peers(a);
 	start_registry(a);
 	start_dns(a);
@@ -396,7 +544,6 @@ static int start(struct agent *a)
 	start_proxies(a);
 	start_services(a);
 	start_rpc(a);
-	return 0;
 }
 
 static void stop(struct agent *a)
@@ -412,27 +559,66 @@ static void stop(struct agent *a)
 	registry_free(a->registry);
 	reader_free(a->services.reader);
 	runtime_free(a->runtime);
+	shares_cancel(&a->shares);
+	network_free(a->network);
+	reaper_done(&a->reaper);
 	signals_done(&a->signals);
 	loop_done(&a->loop);
+}
+
+static bool is_settled(const struct agent *a)
+{
+	return a->shares.left == 0 && (!a->network || network_is_settled(a->network));
+}
+
+/* The command init: section by section as above, then an end. */
+static int bring_up(struct agent *a)
+{
+	uint64_t end_ns = clock_mono_ns() + a->options.init_ms * NS_PER_MS;
+	bool usable = start_system(a);
+
+	start_network(a);
+	start_shares(a);
+	while (!a->loop.stopping && !is_settled(a) && clock_mono_ns() < end_ns)
+		loop_turn(&a->loop, 100);
+	if (!is_settled(a))
+		log_warn(
+		    "main", "the system is up, but not all addresses, rules and shares are there");
+	shares_cancel(&a->shares);
+	network_free(a->network);
+	return usable ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)
 {
 	static struct agent agent;
+	struct agent *a = &agent;
 	int status, rc;
 
+	started_ns = clock_mono_ns();
 	signals_block();
-	if (!read_options(&agent.options, argc, argv, &status))
+	if (is_pid1())
+		init_first();
+	if (!read_options(&a->options, argc, argv, &status))
 		return status;
-	start_log(&agent.options);
-	log_info("main", "arcbox-agent " AGENT_VERSION " starts", KV_NUM("pid", getpid()));
-	while ((rc = start(&agent)) < 0) {
+	a->brings_up = is_pid1() && a->options.command != COMMAND_SERVE;
+	start_log(a);
+	log_info("main", "arcbox-agent " AGENT_VERSION " starts", KV_NUM("pid", getpid()),
+	    KV_NUM("since_boot_ms", started_ns / NS_PER_MS));
+	while ((rc = start_loop(a)) < 0) {
 		log_error("main", "cannot make an event loop", KV_ERR(rc));
 		if (!is_pid1())
 			return EXIT_FAILURE;
 		sleep(1);
 	}
-	loop_run(&agent.loop);
-	stop(&agent);
+	if (a->options.command == COMMAND_INIT && !is_pid1()) {
+		a->brings_up = true;
+		return bring_up(a);
+	}
+	start(a);
+	do
+		loop_run(&a->loop);
+	while (is_pid1()); /* whose end would be the machine's */
+	stop(a);
 	return EXIT_SUCCESS;
 }

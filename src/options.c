@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include "base/cursor.h"
+#include "base/hostname.h"
 #include "base/ip.h"
 #include "base/parse.h"
 #include "codec/dns.h"
@@ -60,6 +61,17 @@ static enum err check_domain(struct span text)
 {
 	struct dns_name name;
 	return dns_name_from_text(text, &name);
+}
+
+static enum err check_ip(struct span text)
+{
+	struct ip ip;
+	return ip_parse(text, &ip);
+}
+
+static enum err check_hostname(struct span text)
+{
+	return text.n <= HOSTNAME_BYTES && hostname_is_legal(text) ? E_OK : E_MALFORMED;
 }
 
 static enum err check_static_name(struct span text)
@@ -127,6 +139,36 @@ const struct option_row option_rows[] = {
         .help = "show this and exit"},
     {.name = "version", .kind = OPTION_SWITCH, .offset = AT(version),
         .help = "show the version and exit"},
+
+    {.group = "Bringing the system up (PID 1, or the command init)", .name = "hostname",
+        .value = "NAME", .kind = OPTION_TEXT, .offset = AT(hostname), .check = check_hostname,
+        .help = "the guest's name; else the one that DHCP gives, else arcbox"},
+    {.name = "docker-dns", .value = "ADDR", .kind = OPTION_LIST, .offset = AT(docker_dns),
+        .text = {"10.0.2.1"}, .check = check_ip,
+        .help = "resolver that dockerd gives to containers; repeatable"},
+    {.name = "keep-root", .kind = OPTION_SWITCH, .offset = AT(keep_root),
+        .help = "write to a root that is writable, instead of to memory"},
+    {.name = "init-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(init_ms),
+        .max = 3600000, .number = 10000,
+        .help = "how long the command init waits for addresses and shares"},
+    {.name = "modules-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(modules_ms),
+        .min = 100, .max = 3600000, .number = 10000,
+        .help = "all kernel modules together"},
+    {.name = "share-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(share_ms),
+        .min = 100, .max = 3600000, .number = 10000,
+        .help = "mounting one VirtioFS share"},
+    {.name = "dhcp-retry", .value = "TIME", .kind = OPTION_MS, .offset = AT(dhcp_retry_ms),
+        .min = 100, .max = 60000, .number = 1000,
+        .help = "first wait for an answer; each further one is twice as long"},
+    {.name = "dhcp-retry-max", .value = "TIME", .kind = OPTION_MS,
+        .offset = AT(dhcp_retry_max_ms), .min = 100, .max = 3600000, .number = 64000,
+        .help = "longest such wait"},
+    {.name = "dhcp-renew-retry", .value = "TIME", .kind = OPTION_MS,
+        .offset = AT(dhcp_renew_retry_ms), .min = 100, .max = 3600000, .number = 60000,
+        .help = "shortest wait for the answer to a renewal"},
+    {.name = "dhcp-min-lease", .value = "SECONDS", .kind = OPTION_SECS,
+        .offset = AT(dhcp_min_lease_secs), .min = 1, .max = 86400, .number = 2,
+        .help = "shorter leases are refused"},
 
     {.group = "Limits of RPC", .name = "max-frame", .value = "BYTES", .kind = OPTION_BYTES,
         .offset = AT(max_frame_bytes), .min = 1024, .max = MIB(64), .number = MIB(16),
@@ -331,6 +373,17 @@ static void begin_lists(struct options *o)
 			((struct option_list *)member(o, &option_rows[i]))->given = false;
 }
 
+/* The one word that is no option. */
+static bool set_command(struct options *o, struct span word)
+{
+	static const char *const names[] = {[COMMAND_INIT] = "init", [COMMAND_SERVE] = "serve"};
+
+	for (size_t i = COMMAND_INIT; i < COUNT(names) && o->command == COMMAND_ALL; i++)
+		if (span_eq_str(word, names[i]))
+			o->command = (enum options_command)i;
+	return o->command != COMMAND_ALL && span_eq_str(word, names[o->command]);
+}
+
 bool options_parse(struct options *o, int argc, char *const *argv, struct option_problem *p)
 {
 	begin_lists(o);
@@ -341,6 +394,8 @@ bool options_parse(struct options *o, int argc, char *const *argv, struct option
 		const struct option_row *row;
 		enum err err;
 
+		if (set_command(o, name))
+			continue;
 		if (!span_starts(name, span_str("--")))
 			return wrong(p, arg, NULL, NULL, E_UNKNOWN);
 		name = span_from(value ? span_first(name, (size_t)(value - arg)) : name, 2);
@@ -521,9 +576,12 @@ void options_help(int fd)
 	char line[512];
 
 	snprintf(line, sizeof line,
-	    "Usage: arcbox-agent [OPTION]...\n"
+	    "Usage: arcbox-agent [init | serve] [OPTION]...\n"
 	    "The guest agent of a Linux virtual machine: RPC for the host, DNS, Docker and "
-	    "Kubernetes relays.\n");
+	    "Kubernetes relays.\n\n"
+	    "  init   bring the system up, and exit: for a guest with an init of its own\n"
+	    "  serve  serve the host and the guest\n\n"
+	    "Without a command, PID 1 does both, and any other process serves.\n");
 	fs_write_all(fd, span_str(line));
 	for (size_t i = 0; i < option_row_count; i++) {
 		help_row(&option_rows[i], line, sizeof line);

@@ -12,7 +12,7 @@
 struct rpc_services {
 	struct host_clock clock;
 	struct reader *reader;
-	struct shutdown *shutdown; /* NULL: the agent must not end */
+	struct shutdown *shutdown;
 	struct runtime *runtime;
 };
 

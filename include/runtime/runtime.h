@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/span.h"
-#include "sys/loop.h"
+#include "sys/child.h"
 
 struct runtime;
 
@@ -16,7 +16,11 @@ struct runtime_conf {
 	unsigned max_waiting;      /* callers that wait for a probe */
 };
 
-enum { RUNTIME_DETAIL_BYTES = 512, RUNTIME_API_MS = 1000 };
+enum {
+	RUNTIME_DETAIL_BYTES = 512,
+	RUNTIME_API_MS = 1000, /* for the API to answer */
+	RUNTIME_LOOK_MS = 1000 /* for binary_dir, which may lie on a shared filesystem */
+};
 
 /* What a probe found. */
 struct runtime_status {
@@ -40,15 +44,16 @@ typedef void runtime_status_fn(
     const struct runtime_status *status, const struct runtime_caller *caller);
 
 /* `conf` and its strings are used as long as the runtime lives. NULL without memory. */
-struct runtime *runtime_new(struct loop *l, const struct runtime_conf *conf);
+struct runtime *runtime_new(struct loop *l, struct reaper *reaper, const struct runtime_conf *conf);
 
 /* Between turns of the loop only; callers that wait are dropped. */
 void runtime_free(struct runtime *r);
 
 const struct runtime_conf *runtime_conf(const struct runtime *r);
 
-/* Probes the sockets and the API; callers that come while a probe is under way share its result. 0:
- * fn will be called, never from inside this call; or -EAGAIN (too many wait). */
+/* Probes the sockets, and then the API of an engine that is there or the binaries of one that is
+ * not; callers that come while a probe is under way share its result. 0: fn will be called, never
+ * from inside this call; or -EAGAIN (too many wait). */
 int runtime_probe(struct runtime *r, runtime_status_fn *fn, const struct runtime_caller *caller);
 
 /* The answer to a Docker client whose API did not come up: a whole HTTP 503. As proxy_conf.refusal.

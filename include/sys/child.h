@@ -20,8 +20,12 @@ typedef void child_fn(struct child *c, int status);
 /* Memory owned by the caller, zeroed but for fn; in place until fn was called or child_forget. */
 struct child {
 	child_fn *fn;
-	pid_t pid; /* 0 = not running */
+	pid_t pid;   /* 0 = not running */
+	int exec_rc; /* in fn, of one that was launched: 0, or -errno when its exec failed */
+
+	/* private */
 	struct link link;
+	int exec_fd; /* pipe that tells; 0 = none */
 };
 
 struct reaper {
@@ -52,11 +56,13 @@ void reaper_kill_all(struct reaper *r, int sig);
 
 /* What to start. */
 struct child_spec {
-	const char *path;          /* program, absolute */
-	const char *const *argv;   /* ends with NULL */
-	const char *const *envp;   /* ends with NULL; NULL = this process's own */
-	int in_fd, out_fd, err_fd; /* become 0, 1, 2; -1 = /dev/null; they stay the caller's */
-	bool new_group;            /* in a process group of its own */
+	const char *path;             /* program, absolute */
+	const char *const *argv;      /* ends with NULL */
+	const char *const *envp;      /* ends with NULL; NULL = this process's own */
+	int in_fd, out_fd, err_fd;    /* become 0, 1, 2; -1 = /dev/null; they stay the caller's */
+	const char *const *log_paths; /* of a launch, instead of out_fd and err_fd: ends with NULL;
+				       * the first that can be opened is appended to */
+	bool new_group;               /* in a process group of its own */
 };
 
 /* Starts a program and tracks it. Signals are unblocked and default in it, and no descriptor but 0,
@@ -64,6 +70,10 @@ struct child_spec {
  * close-on-exec pipe; then no child is left. -EBUSY while it runs already; -ETIMEDOUT when the exec
  * itself hangs for seconds, which is the longest this can block. */
 int child_start(struct reaper *r, struct child *c, const struct child_spec *spec);
+
+/* The same without waiting for the exec, which hangs when the program's filesystem does: 0 says
+ * that there is a child now, and fn will say what became of it. */
+int child_launch(struct reaper *r, struct child *c, const struct child_spec *spec);
 
 /* No longer interested: fn will not be called; the reaper still buries it. */
 void child_forget(struct child *c);
@@ -107,10 +117,16 @@ struct worker {
 int worker_start(
     struct worker *w, struct reaper *r, worker_body_fn *body, void *arg, uint64_t timeout_ms);
 
-/* Runs a worker to its end: for the start, before the loop turns. How many bytes it reported, or
- * -errno as above. One that is late is killed and, if that takes long, left to the reaper. */
+/* Runs a worker to its end: for the start, before the loop turns. How many bytes it reported, of
+ * which those that fit are in `report`, or -errno as above. One that is late is killed and left to
+ * the reaper. */
 ssize_t worker_run(
     worker_body_fn *body, void *arg, uint64_t timeout_ms, uint8_t report[WORKER_REPORT_BYTES]);
+
+/* A worker that nobody waits for: it goes on when this process ends, until its body returns, and
+ * the reaper buries it. The body gets `fd` instead of one to report to; it stays the caller's here.
+ * 0 or -errno. */
+int worker_detach(worker_body_fn *body, void *arg, int fd);
 
 /* Kills it and forgets it; fn is not called, and the memory may go. One that does not run is left
  * alone. */

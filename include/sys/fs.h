@@ -43,6 +43,11 @@ int64_t fs_copy_range(const char *path, uint64_t offset, uint64_t length, int ou
 /* A new, empty file in memory; the name shows up in /proc only. An fd, close-on-exec, or -errno. */
 int fs_memfd(const char *name);
 
+/* What statx(2) says of a path itself, not of what a symbolic link leads to, from what this machine
+ * knows: the server of a shared filesystem, which may hang, is not asked. 0 or -errno. */
+int fs_attributes(const char *path, uint64_t *attributes);
+#define FS_MOUNT_ROOT UINT64_C(0x2000) /* STATX_ATTR_MOUNT_ROOT, Linux 5.8 */
+
 /* Whether a regular file with an execute bit stands there. */
 bool fs_is_program(const char *path);
 

@@ -130,11 +130,6 @@ void rpc_shutdown(struct rpc_call *call, const void *message)
 	struct rpc_services *services = call->services;
 	const struct rpc_shutdown_response response = {.accepted = true};
 
-	if (!services->shutdown) {
-		rpc_error(call->server, call->token, RPC_UNAVAILABLE,
-		    "ShutdownRequest: powering off is not available in agent " AGENT_VERSION);
-		return;
-	}
 	rpc_answer(call->server, call->token, &response);
 	shutdown_begin(services->shutdown, request->timeout_seconds);
 }

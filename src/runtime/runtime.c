@@ -5,6 +5,7 @@
 #include "sys/fs.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -24,14 +25,19 @@ struct waiter {
 
 struct runtime {
 	struct loop *loop;
+	struct reaper *reaper;
 	struct runtime_conf conf;
 	struct task start;
 	struct http_call ping;
+	struct worker look; /* for the binaries; never killed: one that hangs would not die of it */
+	struct timer patience; /* armed while the probe under way waits for the look */
 	bool probing, pinging;
 	struct runtime_status status; /* of the probe under way */
 	size_t n_waiters;
 	struct waiter waiters[]; /* conf.max_waiting */
 };
+
+static const struct span nothing;
 
 /* Whether something listens at a unix socket. A full backlog is somebody too. */
 static bool answers(const char *path)
@@ -55,58 +61,113 @@ static void probe_containerd(struct runtime_status *st)
 	    st->containerd_ready ? "containerd socket ready" : "containerd socket not reachable");
 }
 
-static void say_missing(const char *dir, struct wr *w)
+static void say_binaries(struct wr *w, const char *dir, int rc, struct span missing)
 {
-	const char *before = "; missing runtime binaries under ";
-	char path[512];
-
-	for (size_t i = 0; i < COUNT(binaries); i++) {
-		int n = snprintf(path, sizeof path, "%s/%s", dir, binaries[i]);
-
-		if (n > 0 && (size_t)n < sizeof path && fs_is_program(path))
-			continue;
-		wr_str(w, before);
-		if (before[0] == ';') {
-			wr_str(w, dir);
-			wr_str(w, ": ");
-		}
-		wr_str(w, binaries[i]);
-		before = ", ";
+	if (rc == -ETIMEDOUT) {
+		wr_str(w, "; no answer from ");
+		wr_str(w, dir);
+	} else if (rc < 0) {
+		wr_str(w, "; cannot look into ");
+		wr_str(w, dir);
+		wr_str(w, ": ");
+		wr_str(w, err_text(rc));
+	} else if (missing.n) {
+		wr_str(w, "; missing runtime binaries under ");
+		wr_str(w, dir);
+		wr_str(w, ": ");
+		wr_bytes(w, missing);
 	}
 }
 
-static void say_detail(const struct runtime *r, struct runtime_status *st)
+/* Why there is no engine: the state of its socket, and what the look for its binaries came to. */
+static void say_not_ready(struct runtime *r, int rc, struct span missing)
 {
+	struct runtime_status *st = &r->status;
 	struct wr w = wr_of(st->detail, sizeof st->detail - 1);
+	bool there = access(r->conf.docker_socket, F_OK) == 0;
 
-	if (st->docker_ready) {
-		wr_str(&w, "docker socket ready");
-	} else {
-		bool there = access(r->conf.docker_socket, F_OK) == 0;
-
-		wr_str(&w,
-		    there ? "docker socket exists but not reachable: " : "docker socket missing: ");
-		wr_str(&w, r->conf.docker_socket);
-		say_missing(r->conf.binary_dir, &w);
-	}
+	wr_str(&w, there ? "docker socket exists but not reachable: " : "docker socket missing: ");
+	wr_str(&w, r->conf.docker_socket);
+	say_binaries(&w, r->conf.binary_dir, rc, missing);
 	st->detail[w.n] = '\0';
+	snprintf(st->docker_detail, sizeof st->docker_detail, "%s", st->detail);
+}
+
+static void say_ready(struct runtime_status *st)
+{
+	snprintf(st->detail, sizeof st->detail, "docker socket ready");
+	snprintf(st->docker_detail, sizeof st->docker_detail, "%s",
+	    st->api_ready ? "API /_ping OK" : "socket connectable, API initializing");
 }
 
 static void finish(struct runtime *r)
 {
-	struct runtime_status *st = &r->status;
 	size_t n = r->n_waiters;
 
-	say_detail(r, st);
-	if (st->docker_ready)
-		snprintf(st->docker_detail, sizeof st->docker_detail, "%s",
-		    st->api_ready ? "API /_ping OK" : "socket connectable, API initializing");
-	else
-		snprintf(st->docker_detail, sizeof st->docker_detail, "%s", st->detail);
 	r->probing = false;
 	r->n_waiters = 0;
 	for (size_t i = 0; i < n; i++)
-		r->waiters[i].fn(st, &r->waiters[i].caller);
+		r->waiters[i].fn(&r->status, &r->waiters[i].caller);
+}
+
+/* --- no engine: are its binaries there? ------------------------------------------------------- */
+
+/* In the worker, since the directory may lie on a shared filesystem whose server hangs. Reports the
+ * names of those that are not there. */
+static int list_missing(void *arg, int report_fd)
+{
+	const struct runtime *r = arg;
+	char path[PATH_MAX], text[128];
+	struct wr w = wr_of(text, sizeof text);
+
+	for (size_t i = 0; i < COUNT(binaries); i++) {
+		int n = snprintf(path, sizeof path, "%s/%s", r->conf.binary_dir, binaries[i]);
+
+		if (n > 0 && (size_t)n < sizeof path && fs_is_program(path))
+			continue;
+		wr_str(&w, w.n ? ", " : "");
+		wr_str(&w, binaries[i]);
+	}
+	return fs_write_all(report_fd, wr_span(&w)) < 0;
+}
+
+static void look_over(struct runtime *r, int rc, struct span missing)
+{
+	timer_at(&r->patience, 0);
+	say_not_ready(r, rc, missing);
+	finish(r);
+}
+
+static void looked(struct worker *w, int rc, struct span missing)
+{
+	struct runtime *r = container_of(w, struct runtime, look);
+
+	if (timer_armed(&r->patience)) /* else it came too late for its probe */
+		look_over(r, rc, missing);
+}
+
+static void impatient(struct timer *t)
+{
+	look_over(container_of(t, struct runtime, patience), -ETIMEDOUT, nothing);
+}
+
+/* A look of an earlier probe that hangs is waited for once more. */
+static void look(struct runtime *r)
+{
+	int rc = worker_start(&r->look, r->reaper, list_missing, r, 0);
+
+	if (rc < 0 && rc != -EBUSY)
+		look_over(r, rc, nothing);
+	else
+		timer_in(&r->patience, RUNTIME_LOOK_MS * NS_PER_MS);
+}
+
+/* --- an engine: does its API answer? ---------------------------------------------------------- */
+
+static void ping_over(struct runtime *r)
+{
+	say_ready(&r->status);
+	finish(r);
 }
 
 static int pong(struct http_call *h, const struct http1_head *head)
@@ -125,42 +186,55 @@ static void pinged(struct http_call *h, int rc)
 	if (rc < 0)
 		r->status.api_ready = false;
 	if (r->probing)
-		finish(r);
+		ping_over(r);
 }
 
 static const struct http_ops ping_ops = {.head = pong, .ended = pinged};
 
-static void probe(struct task *t)
+static void ping(struct runtime *r)
 {
-	static const struct http_request ping = {
+	static const struct http_request request = {
 	    .method = "GET",
 	    .target = "/_ping",
 	    .timeout_ms = RUNTIME_API_MS,
 	    .limit_bytes = 4096,
 	};
-	struct runtime *r = container_of(t, struct runtime, start);
 	struct addr docker;
+
+	r->ping.ctx = r;
+	r->pinging = addr_unix(r->conf.docker_socket, &docker) == E_OK &&
+	    http_start(&r->ping, r->loop, &docker, &request, &ping_ops) == 0;
+	if (!r->pinging)
+		ping_over(r);
+}
+
+/* --- the probe -------------------------------------------------------------------------------- */
+
+static void probe(struct task *t)
+{
+	struct runtime *r = container_of(t, struct runtime, start);
 
 	r->status = (struct runtime_status){.endpoint = r->conf.endpoint};
 	probe_containerd(&r->status);
 	r->status.docker_ready = answers(r->conf.docker_socket);
-	if (r->status.docker_ready && addr_unix(r->conf.docker_socket, &docker) == E_OK) {
-		r->ping.ctx = r;
-		r->pinging = http_start(&r->ping, r->loop, &docker, &ping, &ping_ops) == 0;
-	}
-	if (!r->pinging)
-		finish(r);
+	if (r->status.docker_ready)
+		ping(r);
+	else
+		look(r);
 }
 
-struct runtime *runtime_new(struct loop *l, const struct runtime_conf *conf)
+struct runtime *runtime_new(struct loop *l, struct reaper *reaper, const struct runtime_conf *conf)
 {
 	struct runtime *r = calloc(1, sizeof *r + conf->max_waiting * sizeof(struct waiter));
 
 	if (!r)
 		return NULL;
 	r->loop = l;
+	r->reaper = reaper;
 	r->conf = *conf;
 	r->start.fn = probe;
+	r->look.fn = looked;
+	timer_init(&r->patience, l, impatient);
 	return r;
 }
 
@@ -169,6 +243,8 @@ void runtime_free(struct runtime *r)
 	if (!r)
 		return;
 	task_cancel(&r->start);
+	timer_at(&r->patience, 0);
+	worker_cancel(&r->look);
 	r->probing = false;
 	if (r->pinging) {
 		http_cancel(&r->ping, -ECANCELED);

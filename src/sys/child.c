@@ -20,6 +20,21 @@ enum {
 	DRAIN_BURST = 256,   /* children that are waited for in one turn */
 };
 
+/* What a child says over its pipe: the end of the pipe is a successful exec. */
+static int exec_result(int report_fd, int wait_ms)
+{
+	struct pollfd report = {.fd = report_fd, .events = POLLIN};
+	int rc = 0;
+	ssize_t n;
+
+	if (poll(&report, 1, wait_ms) == 0)
+		return -ETIMEDOUT;
+	do
+		n = read(report_fd, &rc, sizeof rc);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : rc;
+}
+
 /* --- the reaper ------------------------------------------------------------------------------ */
 
 static void drain_more(struct task *t)
@@ -63,6 +78,7 @@ void reaper_drain(struct reaper *r)
 		c = find(r, pid);
 		if (!c)
 			continue;
+		c->exec_rc = c->exec_fd ? exec_result(c->exec_fd, 0) : 0;
 		child_forget(c);
 		c->fn(c, status);
 	}
@@ -101,6 +117,9 @@ void child_forget(struct child *c)
 	if (c->pid == 0)
 		return;
 	list_remove(&c->link);
+	if (c->exec_fd)
+		close(c->exec_fd);
+	c->exec_fd = 0;
 	c->pid = 0;
 }
 
@@ -135,9 +154,22 @@ static int lift(int fd)
 	return above < 0 ? -errno : above;
 }
 
+/* The log of a child that has none is /dev/null. */
+static int open_log(const char *const *paths)
+{
+	int fd = -1;
+
+	for (; fd < 0 && *paths; paths++)
+		fd = open(*paths, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
+		    0640);
+	return fd;
+}
+
 static int place_fds(const struct child_spec *spec)
 {
-	const int from[] = {spec->in_fd, spec->out_fd, spec->err_fd};
+	const int log_fd = spec->log_paths ? open_log(spec->log_paths) : -1;
+	const int from[] = {spec->in_fd, spec->log_paths ? log_fd : spec->out_fd,
+	    spec->log_paths ? log_fd : spec->err_fd};
 	int above[3];
 
 	for (int i = 0; i < 3; i++) {
@@ -171,21 +203,6 @@ static _Noreturn void run_program(const struct child_spec *spec, int report_fd)
 	_exit(127);
 }
 
-/* The end of the pipe is a successful exec. */
-static int exec_result(int report_fd)
-{
-	struct pollfd report = {.fd = report_fd, .events = POLLIN};
-	int rc = 0;
-	ssize_t n;
-
-	if (poll(&report, 1, EXEC_WAIT_MS) == 0)
-		return -ETIMEDOUT;
-	do
-		n = read(report_fd, &rc, sizeof rc);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : rc;
-}
-
 /* One that is stuck in its exec is left to the reaper. */
 static void bury(pid_t pid, int rc)
 {
@@ -194,27 +211,55 @@ static void bury(pid_t pid, int rc)
 		;
 }
 
-int child_start(struct reaper *r, struct child *c, const struct child_spec *spec)
+/* Forks; *report_fd tells how the exec went. A pid or -errno. */
+static pid_t start(const struct child_spec *spec, int *report_fd)
 {
 	int report[2];
 	pid_t pid;
-	int rc;
 
-	if (c->pid != 0)
-		return -EBUSY;
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return -errno;
 	pid = fork_clean();
 	if (pid == 0)
 		run_program(spec, report[1]);
 	close(report[1]);
-	rc = pid < 0 ? pid : exec_result(report[0]);
-	close(report[0]);
+	if (pid < 0)
+		close(report[0]);
+	else
+		*report_fd = report[0];
+	return pid;
+}
+
+int child_start(struct reaper *r, struct child *c, const struct child_spec *spec)
+{
+	int report_fd, rc;
+	pid_t pid;
+
+	if (c->pid != 0)
+		return -EBUSY;
+	pid = start(spec, &report_fd);
+	if (pid < 0)
+		return pid;
+	rc = exec_result(report_fd, EXEC_WAIT_MS);
+	close(report_fd);
 	if (rc == 0)
 		track(r, c, pid);
-	else if (pid > 0)
+	else
 		bury(pid, rc);
 	return rc;
+}
+
+int child_launch(struct reaper *r, struct child *c, const struct child_spec *spec)
+{
+	pid_t pid;
+
+	if (c->pid != 0)
+		return -EBUSY;
+	pid = start(spec, &c->exec_fd);
+	if (pid < 0)
+		return pid;
+	track(r, c, pid);
+	return 0;
 }
 
 /* --- workers --------------------------------------------------------------------------------- */
@@ -240,16 +285,18 @@ struct work {
 	worker_body_fn *body;
 	void *arg;
 	int report_fd, keep_fd;
-	pid_t parent;
+	pid_t parent; /* it dies with this one; 0: it does not */
 };
 
 /* In the worker. */
 static _Noreturn void run_work(const struct work *work)
 {
 	setpgid(0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != work->parent) /* it died before the prctl */
-		_exit(1);
+	if (work->parent) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != work->parent) /* it died before the prctl */
+			_exit(1);
+	}
 	log_sinks(NULL, 0); /* their descriptors go */
 	close_inherited(work->report_fd, work->keep_fd);
 	_exit(work->body(work->arg, work->report_fd));
@@ -353,8 +400,8 @@ int worker_start(
 	return 0;
 }
 
-/* Reads until the worker is done with the pipe. The number of bytes or -errno; -EMSGSIZE for more
- * than fit. */
+/* Reads until the worker is done with the pipe, and keeps what fits. How much there was, or -errno.
+ */
 static ssize_t await_report(int fd, uint64_t timeout_ms, uint8_t report[WORKER_REPORT_BYTES])
 {
 	uint64_t end_ns = clock_mono_ns() + timeout_ms * NS_PER_MS;
@@ -363,18 +410,16 @@ static ssize_t await_report(int fd, uint64_t timeout_ms, uint8_t report[WORKER_R
 
 	for (;;) {
 		uint64_t now_ns = clock_mono_ns();
-		uint8_t beyond;
+		size_t room = n < WORKER_REPORT_BYTES ? WORKER_REPORT_BYTES - n : 0;
+		uint8_t beyond[256];
 		ssize_t got;
 
 		if (now_ns >= end_ns ||
 		    poll(&source, 1, (int)((end_ns - now_ns) / NS_PER_MS) + 1) == 0)
 			return -ETIMEDOUT;
-		got = n < WORKER_REPORT_BYTES ? read(fd, report + n, WORKER_REPORT_BYTES - n)
-					      : read(fd, &beyond, 1);
+		got = room ? read(fd, report + n, room) : read(fd, beyond, sizeof beyond);
 		if (got == 0)
 			return (ssize_t)n;
-		if (got > 0 && n == WORKER_REPORT_BYTES)
-			return -EMSGSIZE;
 		if (got > 0)
 			n += (size_t)got;
 		else if (errno != EINTR)
@@ -400,8 +445,18 @@ ssize_t worker_run(
 	n = pid < 0 ? pid : await_report(pipe_fds[0], timeout_ms, report);
 	close(pipe_fds[0]);
 	if (pid > 0)
-		bury(pid, (int)n);
+		bury(pid, n < 0 ? -ETIMEDOUT : 0);
 	return n;
+}
+
+int worker_detach(worker_body_fn *body, void *arg, int fd)
+{
+	const struct work work = {.body = body, .arg = arg, .report_fd = fd};
+	pid_t pid = fork_clean();
+
+	if (pid == 0)
+		run_work(&work);
+	return pid < 0 ? pid : 0;
 }
 
 void worker_cancel(struct worker *w)

@@ -4,31 +4,17 @@
 #include "sys/fs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-/* The part of the kernel's struct statx that is of use here, which has 256 bytes in all
- * (linux/stat.h; not every libc knows it). */
-struct statx_head {
-	uint32_t mask, blksize;
-	uint64_t attributes;
-	uint8_t rest[240];
-};
-#define ATTR_MOUNT_ROOT    0x2000 /* Linux 5.8 */
-#define AT_DONT_ASK_SERVER 0x4000 /* AT_STATX_DONT_SYNC */
 
 enum { MOUNTS_BYTES = 4 << 20, RELEASE_ROUNDS = 16 };
 
 bool mount_is_there(const char *path)
 {
-	struct statx_head st;
+	uint64_t attributes;
 
-	return syscall(SYS_statx, AT_FDCWD, path, AT_DONT_ASK_SERVER | AT_SYMLINK_NOFOLLOW, 0,
-		   &st) == 0 &&
-	    (st.attributes & ATTR_MOUNT_ROOT);
+	return fs_attributes(path, &attributes) == 0 && (attributes & FS_MOUNT_ROOT);
 }
 
 bool mount_is_writable(const char *path)
@@ -123,10 +109,19 @@ int mount_each(mount_fn *fn, void *ctx)
 /* --- the end -------------------------------------------------------------------------------- */
 
 struct release {
-	bool last; /* what is still busy is made read-only */
+	bool remote; /* now those, too, whose servers may hang */
+	bool last;   /* what is still busy is made read-only */
 	unsigned unmounted, stayed;
 	struct wr names; /* of those that stayed */
 };
+
+static bool is_one_of(const char *type, const char *const *types)
+{
+	for (; *types; types++)
+		if (strcmp(type, *types) == 0)
+			return true;
+	return false;
+}
 
 /* The kernel's views of itself, and memory: nothing of them is lost when they stay. */
 static bool holds_data(const char *type)
@@ -134,12 +129,18 @@ static bool holds_data(const char *type)
 	static const char *const others[] = {"proc", "sysfs", "devtmpfs", "devpts", "cgroup",
 	    "cgroup2", "tmpfs", "ramfs", "rootfs", "binfmt_misc", "debugfs", "tracefs",
 	    "securityfs", "bpf", "mqueue", "nsfs", "fusectl", "configfs", "pstore", "hugetlbfs",
-	    "autofs"};
+	    "autofs", NULL};
 
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (strcmp(type, others[i]) == 0)
-			return false;
-	return true;
+	return !is_one_of(type, others);
+}
+
+/* What the host or the network has. It is detached, so that a server which hangs is not waited for.
+ */
+static bool is_remote(const char *type)
+{
+	static const char *const remote[] = {"virtiofs", "fuse", "9p", "nfs", "nfs4", "cifs", NULL};
+
+	return is_one_of(type, remote) || strncmp(type, "fuse.", 5) == 0;
 }
 
 /* The list of mounts is read from /proc; and the root cannot go. */
@@ -152,29 +153,43 @@ static bool has_to_stay(const char *target)
 static void release(void *ctx, const char *target, const char *type)
 {
 	struct release *r = ctx;
+	bool remote = is_remote(type);
 
-	if (!has_to_stay(target) && umount2(target, UMOUNT_NOFOLLOW) == 0) {
+	if (remote && !r->remote)
+		return;
+	if (!has_to_stay(target) &&
+	    umount2(target, UMOUNT_NOFOLLOW | (remote ? MNT_DETACH : 0)) == 0) {
 		r->unmounted++;
 		return;
 	}
-	if (!r->last || !holds_data(type) || !mount_is_writable(target) ||
+	if (!r->last || remote || !holds_data(type) || !mount_is_writable(target) ||
 	    mount(NULL, target, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0)
 		return;
-	r->stayed++;
-	wr_str(&r->names, r->stayed > 1 ? " " : "");
+	wr_str(&r->names, r->stayed++ ? " " : "");
 	wr_str(&r->names, target);
+}
+
+/* As often as that makes a difference. */
+static int release_rounds(struct release *r)
+{
+	unsigned rounds = 0;
+	int rc;
+
+	do {
+		r->unmounted = 0;
+		rc = mount_each(release, r);
+	} while (rc == 0 && r->unmounted && ++rounds < RELEASE_ROUNDS);
+	return rc;
 }
 
 int mount_release_all(char *stayed, size_t cap)
 {
 	struct release r = {.names = wr_of(stayed, cap)};
-	unsigned rounds = 0;
-	int rc;
+	int rc = release_rounds(&r);
 
-	do {
-		r.unmounted = 0;
-		rc = mount_each(release, &r);
-	} while (r.unmounted && ++rounds < RELEASE_ROUNDS);
+	r.remote = true;
+	if (rc == 0)
+		rc = release_rounds(&r);
 	r.last = true;
 	if (rc == 0)
 		rc = mount_each(release, &r);

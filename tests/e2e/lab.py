@@ -201,7 +201,7 @@ class Agent:
 
     def is_up(self):
         """By its own word: a connection to find it out would still be there a little later."""
-        return f"listening at=unix:{self.socket}\n" in self.errors()
+        return f"listening at=unix:{self.socket} " in self.errors()
 
     def errors(self):
         return (self.lab.dir / "agent.err").read_text(errors="replace")

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -723,8 +724,97 @@ START_TEST(a_worker_is_run_to_its_end)
 	ck_assert_int_eq(worker_run(says_hello, hello, 5000, report), 5);
 	ck_assert_mem_eq(report, "hello", 5);
 	ck_assert_int_eq(worker_run(fills_its_report, NULL, 5000, report), WORKER_REPORT_BYTES);
-	ck_assert_int_eq(worker_run(says_too_much, NULL, 5000, report), -EMSGSIZE);
+	ck_assert_int_eq(worker_run(says_too_much, NULL, 5000, report), WORKER_REPORT_BYTES + 1);
 	ck_assert_int_eq(worker_run(hangs, NULL, 50, report), -ETIMEDOUT);
+	teardown();
+}
+END_TEST
+
+/* Says that it goes on until the other end of its descriptor is closed, and then that it ends. */
+static int outlives(void *arg, int fd)
+{
+	char byte;
+
+	(void)arg;
+	if (write(fd, "1", 1) != 1)
+		return 1;
+	while (read(fd, &byte, 1) > 0)
+		;
+	return write(fd, "2", 1) != 1;
+}
+
+START_TEST(a_detached_worker_is_not_waited_for)
+{
+	char byte;
+	int pair[2];
+
+	setup();
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	ck_assert_int_eq(worker_detach(outlives, NULL, pair[1]), 0);
+	close(pair[1]);
+	ck_assert_uint_eq(reaper_count(&reaper), 0);
+	ck_assert_int_eq(read(pair[0], &byte, 1), 1);
+	ck_assert_int_eq(shutdown(pair[0], SHUT_WR), 0);
+	ck_assert_int_eq(read(pair[0], &byte, 1), 1);
+	ck_assert_int_eq(read(pair[0], &byte, 1), 0);
+	close(pair[0]);
+	fault_arm("fork", 1, EAGAIN, false);
+	ck_assert_int_eq(worker_detach(outlives, NULL, 0), -EAGAIN);
+	ck_assert(fault_disarm());
+	teardown();
+}
+END_TEST
+
+/* A program that cannot be run is told by its end. */
+static struct {
+	struct child child;
+	int exec_rc, status;
+	bool ended;
+} launched;
+
+static void launched_ended(struct child *c, int status)
+{
+	launched.exec_rc = c->exec_rc;
+	launched.status = status;
+	launched.ended = true;
+}
+
+START_TEST(a_launch_does_not_wait_for_the_exec)
+{
+	const char *const argv[] = {"sh", "-c", "echo out; echo err >&2; exit 3", NULL};
+	const char *const logs[] = {"/dev/null/log", "/tmp/test_child.log", NULL};
+	struct child_spec spec = {.path = "/bin/sh", .argv = argv, .in_fd = -1, .log_paths = logs};
+	char text[16];
+	int fd;
+
+	setup();
+	unlink(logs[1]);
+	launched.child.fn = launched_ended;
+	ck_assert_int_eq(child_launch(&reaper, &launched.child, &spec), 0);
+	ck_assert_int_eq(child_launch(&reaper, &launched.child, &spec), -EBUSY);
+	turn_until(&launched.ended);
+	ck_assert_int_eq(launched.exec_rc, 0);
+	ck_assert_int_eq(WEXITSTATUS(launched.status), 3);
+	fd = open(logs[1], O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(read(fd, text, sizeof text), 8);
+	ck_assert_mem_eq(text, "out\nerr\n", 8);
+	close(fd);
+	unlink(logs[1]);
+
+	launched.ended = false;
+	spec.path = "/nonexistent";
+	ck_assert_int_eq(child_launch(&reaper, &launched.child, &spec), 0);
+	turn_until(&launched.ended);
+	ck_assert_int_eq(launched.exec_rc, -ENOENT);
+	unlink(logs[1]);
+	FAULT_EACH("fork", EAGAIN)
+	{
+		int rc = child_launch(&reaper, &launched.child, &spec);
+
+		ck_assert(rc == 0 || rc == -EAGAIN);
+		child_forget(&launched.child);
+	}
+	unlink(logs[1]);
 	teardown();
 }
 END_TEST
@@ -807,6 +897,8 @@ Suite *suite(void)
 	    report_that_cannot_be_read_is_a_failure,
 	    a_worker_is_run_to_its_end,
 	    a_worker_that_cannot_run_leaves_nothing,
+	    a_detached_worker_is_not_waited_for,
+	    a_launch_does_not_wait_for_the_exec,
 	    a_storm_of_ends_takes_turns,
 	    NULL,
 	};

@@ -215,6 +215,39 @@ START_TEST(help_has_every_row)
 }
 END_TEST
 
+START_TEST(one_word_is_a_command)
+{
+	check_good("init", NULL);
+	ck_assert_int_eq(o.command, COMMAND_INIT);
+	check_good("--log=debug", "serve");
+	ck_assert_int_eq(o.command, COMMAND_SERVE);
+	check_good("--log=debug", NULL);
+	ck_assert_int_eq(o.command, COMMAND_ALL);
+	check_bad("init", "serve", "unknown option 'serve'; --help lists them");
+	check_bad("run", NULL, "unknown option 'run'; --help lists them");
+}
+END_TEST
+
+START_TEST(what_brings_a_system_up)
+{
+	check_good("--hostname=web-1.example", "--keep-root");
+	ck_assert_str_eq(o.hostname, "web-1.example");
+	ck_assert(o.keep_root);
+	ck_assert_uint_eq(o.docker_dns.n, 1);
+	ck_assert_str_eq(o.docker_dns.values[0], "10.0.2.1");
+	check_good("--docker-dns=1.1.1.1", "--docker-dns=fd00::1");
+	ck_assert_uint_eq(o.docker_dns.n, 2);
+	check_bad("--docker-dns=dns.example", NULL,
+	    "option --docker-dns: 'dns.example' is malformed (wanted ADDR: resolver that dockerd "
+	    "gives to "
+	    "containers; repeatable)");
+	check_bad("--hostname=no name", NULL,
+	    "option --hostname: 'no name' is malformed (wanted NAME: the guest's name; else the "
+	    "one that "
+	    "DHCP gives, else arcbox)");
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
@@ -227,6 +260,8 @@ Suite *suite(void)
 	    the_command_line_wins_over_the_kernels,
 	    the_docker_port_has_older_settings,
 	    help_has_every_row,
+	    one_word_is_a_command,
+	    what_brings_a_system_up,
 	    NULL,
 	};
 

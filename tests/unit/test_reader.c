@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -53,20 +54,30 @@ static void ended(struct read_job *job, int rc, int fd, uint64_t n)
 	close(fd);
 }
 
+static uint8_t byte_at(uint64_t i)
+{
+	return (uint8_t)('a' + i % 26);
+}
+
+/* Makes the file anew. */
+static void write_file(size_t n)
+{
+	FILE *f = fopen(path, "we");
+
+	ck_assert_ptr_nonnull(f);
+	for (size_t i = 0; i < n; i++)
+		putc(byte_at(i), f);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
 static void setup(void)
 {
-	FILE *f;
-
 	signals_block();
 	memset(&seen, 0, sizeof seen);
 	strcpy(dir, "/tmp/reader.XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof path, "%s/file", dir);
-	f = fopen(path, "we");
-	ck_assert_ptr_nonnull(f);
-	for (int i = 0; i < FILE_BYTES; i++)
-		fputc('a' + i % 26, f);
-	fclose(f);
+	write_file(FILE_BYTES);
 	fds = fault_fds();
 	children = fault_children();
 	ck_assert_int_eq(loop_init(&loop), 0);
@@ -115,7 +126,7 @@ static void check_read(uint64_t offset, uint64_t length, uint64_t n)
 	ck_assert_int_eq(seen.rc, 0);
 	ck_assert_uint_eq(seen.n, n);
 	for (uint64_t i = 0; i < n; i++)
-		ck_assert_uint_eq(seen.bytes[i], 'a' + (offset + i) % 26);
+		ck_assert_uint_eq(seen.bytes[i], byte_at(offset + i));
 }
 
 START_TEST(reads_ranges)
@@ -201,6 +212,75 @@ START_TEST(a_fifo_that_nobody_writes_does_not_hang_it)
 }
 END_TEST
 
+/* --- a file that shrinks meanwhile ------------------------------------------------------------ */
+
+enum { LARGE_BYTES = 8 << 20, SEEN_BYTES = 1 << 20, LEFT_BYTES = 5000, ROUNDS = 50 };
+
+/* How much the worker has copied: the answer is the one file in memory that is open here. */
+static off_t copied_bytes(void)
+{
+	for (int fd = 3; fd < 64; fd++) {
+		char link[32], name[32] = "";
+		struct stat st;
+
+		snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+		if (readlink(link, name, sizeof name - 1) > 0 && strstr(name, "memfd:read") &&
+		    fstat(fd, &st) == 0)
+			return st.st_size;
+	}
+	return -1;
+}
+
+/* All that was copied before the file shrank is right, and nothing was copied that was not there.
+ */
+static void ended_large(struct read_job *job, int rc, int fd, uint64_t n)
+{
+	static uint8_t bytes[LARGE_BYTES];
+
+	(void)job;
+	seen.ends++;
+	seen.n = n;
+	ck_assert_int_eq(rc, 0);
+	ck_assert_int_eq(pread(fd, bytes, sizeof bytes, 0), (ssize_t)n);
+	for (size_t i = 0; i < SEEN_BYTES; i++)
+		if (bytes[i] != byte_at(i))
+			ck_abort_msg("byte %zu of %zu", i, (size_t)n);
+	close(fd);
+}
+
+/* Reads the file, cutting it when a part has been copied. Whether there was still more to copy. */
+static bool shrinks_in_time(void)
+{
+	const struct read_range range = {span_str(path), 0, LARGE_BYTES};
+	unsigned before = seen.ends;
+
+	write_file(LARGE_BYTES);
+	fault_short(256); /* a slow worker */
+	ck_assert_int_eq(
+	    reader_read(reader, &range, ended_large, (struct read_caller){&seen, {1, 7}}), 0);
+	ck_assert_int_eq(loop_turn(&loop, 0), 0);
+	fault_short(0);
+	while (copied_bytes() < SEEN_BYTES)
+		sched_yield();
+	ck_assert_int_eq(truncate(path, LEFT_BYTES), 0);
+	turns_until(before + 1);
+	ck_assert_uint_ge(seen.n, SEEN_BYTES);
+	return seen.n < LARGE_BYTES;
+}
+
+START_TEST(a_file_that_shrinks_is_short)
+{
+	bool shrank = false;
+
+	setup();
+	for (int i = 0; i < ROUNDS && !shrank; i++)
+		shrank = shrinks_in_time();
+	ck_assert(shrank);
+	check_read(0, LEFT_BYTES, LEFT_BYTES);
+	teardown();
+}
+END_TEST
+
 START_TEST(failing_calls_fail_one_read)
 {
 	static const char *const calls[] = {
@@ -232,6 +312,7 @@ Suite *suite(void)
 	    many_wait_in_order_and_one_more_is_refused,
 	    is_freed_with_work_under_way,
 	    a_fifo_that_nobody_writes_does_not_hang_it,
+	    a_file_that_shrinks_is_short,
 	    failing_calls_fail_one_read,
 	    NULL,
 	};

@@ -6,7 +6,12 @@
 #include "sys/signals.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { PATIENCE_TURNS = 500 };
 
@@ -41,7 +46,7 @@ static void setup(void)
 	ck_assert_int_eq(loop_init(&loop), 0);
 	reaper_init(&reaper, &loop);
 	ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
-	shutdown_init(&sd, &loop, &reaper);
+	shutdown_init(&sd, &loop, &reaper, NULL);
 	ck_assert(!shutdown_begun(&sd));
 }
 
@@ -115,9 +120,128 @@ START_TEST(the_time_is_bounded)
 }
 END_TEST
 
+/* --- the machine's end: in a PID namespace, which ends as a machine does ------------------------
+ */
+
+/* What the machine says last is in this file of the parent's. */
+static int diary;
+
+static void last(struct shutdown *s)
+{
+	ck_assert_ptr_eq(s, &sd);
+	dprintf(diary, "last;");
+}
+
+/* Processes that PID 1 did not start itself, but has to end. */
+static void start_others(bool stubborn)
+{
+	for (int i = 0; i < 3; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			signals_reset();
+			setsid();
+			if (stubborn) {
+				signal(SIGTERM, SIG_IGN);
+				raise(SIGSTOP);
+			}
+			for (;;)
+				pause();
+		}
+		ck_assert_int_gt(pid, 0);
+	}
+}
+
+/* The life of PID 1. */
+static void live_and_end(bool stubborn)
+{
+	const int sinks[] = {diary};
+
+	signals_block();
+	log_sinks(sinks, 1);
+	ck_assert_int_eq(loop_init(&loop), 0);
+	reaper_init(&reaper, &loop);
+	ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
+	shutdown_init(&sd, &loop, &reaper, last);
+	start_others(stubborn);
+	shutdown_begin(&sd, 1);
+	for (;;)
+		loop_turn(&loop, 100);
+}
+
+/* PID 1 of a new namespace. Its maker can have no more children then, so that is a process of its
+ * own, whose exit status is the signal by which the machine ended. */
+static void make_machine(bool stubborn)
+{
+	pid_t pid;
+	int how = 0;
+
+	if (unshare(CLONE_NEWPID) < 0)
+		_exit(EPERM);
+	pid = fork();
+	if (pid == 0)
+		live_and_end(stubborn);
+	_exit(pid > 0 && waitpid(pid, &how, 0) == pid ? WTERMSIG(how) : 255);
+}
+
+/* The signal by which the machine ended, and in `said` what it said. -1 when there can be none. */
+static int machine(bool stubborn, char *said, size_t cap)
+{
+	pid_t pid;
+	ssize_t n;
+	int how;
+
+	diary = memfd_create("diary", MFD_CLOEXEC);
+	ck_assert_int_ge(diary, 0);
+	pid = fork();
+	if (pid == 0)
+		make_machine(stubborn);
+	ck_assert_int_eq(waitpid(pid, &how, 0), pid);
+	ck_assert(WIFEXITED(how));
+	if (WEXITSTATUS(how) == EPERM) {
+		skip_test("a PID namespace needs root");
+		return -1;
+	}
+	n = pread(diary, said, cap - 1, 0);
+	ck_assert_int_ge(n, 0);
+	said[n] = '\0';
+	return WEXITSTATUS(how);
+}
+
+/* reboot(2): in a PID namespace, power-off is a SIGINT to its PID 1 (pid_namespaces(7)). */
+
+START_TEST(the_machine_powers_off)
+{
+	char said[4096];
+	int how = machine(false, said, sizeof said);
+
+	if (how < 0)
+		return;
+	ck_assert_int_eq(how, SIGINT);
+	ck_assert_ptr_nonnull(strstr(said, "powering off children="));
+	ck_assert_ptr_nonnull(strstr(said, "last;"));
+	ck_assert_ptr_null(strstr(said, "do not die"));
+}
+END_TEST
+
+START_TEST(the_machine_ends_the_stubborn_and_the_stopped)
+{
+	char said[4096];
+	int how = machine(true, said, sizeof said);
+
+	if (how < 0)
+		return;
+	ck_assert_int_eq(how, SIGINT);
+	ck_assert_ptr_nonnull(strstr(said, "last;"));
+	ck_assert_ptr_null(strstr(said, "do not die"));
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
+	    the_machine_powers_off,
+	    the_machine_ends_the_stubborn_and_the_stopped,
 	    without_children_it_ends_soon,
 	    a_child_ends_by_sigterm,
 	    a_child_that_ignores_it_is_killed,
