@@ -19,6 +19,7 @@ endif
 LIB_SRC = $(sort $(wildcard src/*/*.c)) src/options.c
 AGENT_SRC = src/main.c
 CTL_SRC = $(sort $(wildcard tools/arcboxctl/*.c))
+BRIDGE_SRC = $(sort $(wildcard tools/vsock-bridge/*.c))
 UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c))
 FUZZ_SRC = $(sort $(wildcard tests/fuzz/fuzz_*.c))
 BENCH_SRC = $(sort $(wildcard tests/bench/*.c))
@@ -72,7 +73,8 @@ $(foreach v,musl san cov fuzz,$(eval $(call variant,$v)))
 
 # The rest is built for size, but what every DNS query, frame and relayed byte goes through, for speed.
 HOT = src/base/cursor src/base/map src/codec/dns src/codec/frame src/codec/pb src/names/answer src/names/registry \
-    src/names/dns_server src/net/conn src/net/udp src/net/proxy src/rpc/server src/sys/loop
+    src/names/dns_server src/net/conn src/net/udp src/net/proxy src/rpc/server src/sys/loop \
+    $(BRIDGE_SRC:%.c=%)
 $(HOT:%=$(BUILD)/musl/%.o): CFLAGS += -O2
 
 # --- the programs --------------------------------------------------------------------------------
@@ -88,7 +90,11 @@ $(BUILD)/arcboxctl.debug: $(CTL_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/libagen
 	$(say) LINK $@
 	$(musl_link)
 
-$(BUILD)/arcbox-agent $(BUILD)/arcboxctl: %: %.debug
+$(BUILD)/vsock-bridge.debug: $(BRIDGE_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	$(musl_link)
+
+$(BUILD)/arcbox-agent $(BUILD)/arcboxctl $(BUILD)/vsock-bridge: %: %.debug
 	$(say) STRIP $@
 	$(Q)strip -s -R .comment -o $@ $<
 
@@ -97,6 +103,10 @@ $(BUILD)/san/arcbox-agent: $(AGENT_SRC:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libage
 	$(Q)$(san_CC) $(san_FLAGS) -o $@ $^
 
 $(BUILD)/san/arcboxctl: $(CTL_SRC:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libagent.a
+	$(say) LINK $@
+	$(Q)$(san_CC) $(san_FLAGS) -o $@ $^
+
+$(BUILD)/san/vsock-bridge: $(BRIDGE_SRC:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libagent.a
 	$(say) LINK $@
 	$(Q)$(san_CC) $(san_FLAGS) -o $@ $^
 
@@ -113,6 +123,10 @@ WRAP = $(FAULTS:%=-Wl,--wrap=%) -Wl,--wrap=_mark_point,--wrap=_ck_assert_failed
 
 UNIT_COMMON = tests/unit/main.c tests/unit/fault.c tests/unit/cases.c
 
+# Some tests are of a part of vsock-bridge.
+BRIDGE_CORE = guest_memory iov virtqueue
+BRIDGE_TESTS = unit/test_guest_memory unit/test_virtqueue fuzz/fuzz_virtqueue
+
 define unit
 $(BUILD)/$1/unit/%: $(BUILD)/$1/tests/unit/%.o $(UNIT_COMMON:%.c=$(BUILD)/$1/%.o) $(BUILD)/$1/libagent.a
 	$$(say) LINK $$@
@@ -123,16 +137,29 @@ $(BUILD)/$1/fuzz/%: $(BUILD)/$1/tests/fuzz/%.o $(BUILD)/$1/tests/fuzz/replay.o $
 	$$(say) LINK $$@
 	@mkdir -p $$(@D)
 	$$(Q)$$($1_CC) $$($1_FLAGS) -o $$@ $$^
+
+$(addprefix $(BUILD)/$1/,$(BRIDGE_TESTS)): $(BRIDGE_CORE:%=$(BUILD)/$1/tools/vsock-bridge/%.o)
 endef
 $(foreach v,san cov,$(eval $(call unit,$v)))
+
+$(BUILD)/fuzz/fuzz_virtqueue: $(BRIDGE_CORE:%=$(BUILD)/fuzz/tools/vsock-bridge/%.o)
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/libagent.a
 	$(say) LINK $@
 	$(Q)clang $(fuzz_FLAGS) -fsanitize=fuzzer -o $@ $^
 
+$(BUILD)/bench/load_vsock: $(BUILD)/musl/tools/vsock-bridge/packet.o
+
 $(BUILD)/bench/%: $(BUILD)/musl/tests/bench/%.o $(BUILD)/musl/libagent.a
 	$(say) LINK $@
 	@mkdir -p $(@D)
+	$(musl_link)
+
+# What the tests start inside a virtual machine.
+IN_GUEST = $(BUILD)/probe $(BUILD)/streams
+
+$(IN_GUEST): $(BUILD)/%: $(BUILD)/musl/tests/e2e/probe/%.o $(BUILD)/musl/libagent.a
+	$(say) LINK $@
 	$(musl_link)
 
 # --- what can be asked for -----------------------------------------------------------------------
@@ -144,12 +171,12 @@ setup-%:
 sub = $(Q)$(MAKE) --no-print-directory
 
 UNIT_PROGRAMS = $(UNITS:%=$(BUILD)/san/unit/%) $(FUZZERS:%=$(BUILD)/san/fuzz/%)
-SAN_PROGRAMS = $(BUILD)/san/arcbox-agent $(BUILD)/san/arcboxctl
+SAN_PROGRAMS = $(BUILD)/san/arcbox-agent $(BUILD)/san/arcboxctl $(BUILD)/san/vsock-bridge
 
 all: setup-build
 	$(sub) programs
 
-programs: $(BUILD)/arcbox-agent $(BUILD)/arcboxctl
+programs: $(BUILD)/arcbox-agent $(BUILD)/arcboxctl $(BUILD)/vsock-bridge
 
 check: setup-build+unit
 	$(sub) $(UNIT_PROGRAMS)
@@ -157,11 +184,11 @@ check: setup-build+unit
 
 # The unit tests, and the end-to-end tests on what ships and under the sanitizers.
 test: setup-build+unit+e2e
-	$(sub) -j2 programs $(SAN_PROGRAMS) $(UNIT_PROGRAMS)
+	$(sub) -j2 programs $(IN_GUEST) $(SAN_PROGRAMS) $(UNIT_PROGRAMS)
 	$(Q)tests/run all $(BUILD)
 
 e2e: setup-build+e2e
-	$(sub) programs
+	$(sub) programs $(IN_GUEST)
 	$(Q)tests/run e2e $(BUILD) $(ONLY)
 
 lint: setup-build+lint
@@ -188,6 +215,16 @@ demo: setup-build+demo
 	$(sub) programs
 	$(Q)tools/demo $(BUILD)
 
+# A virtual machine with the agent as its only program, and arcboxctl on it.
+vm: setup-build+vm
+	$(sub) programs
+	$(Q)tools/vm $(BUILD) $(VM)
+
+# The same with a Docker engine in it.
+vm-docker: setup-build+vm
+	$(sub) programs $(BUILD)/probe
+	$(Q)tools/vm $(BUILD) --docker $(VM)
+
 # README's option table and the manual's, from the rows of src/options.c.
 docs: setup-build
 	$(sub) $(BUILD)/optdoc
@@ -201,6 +238,7 @@ install: programs docs
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8
 	install -m 755 $(BUILD)/arcbox-agent $(DESTDIR)$(SBINDIR)/arcbox-agent
 	install -m 755 $(BUILD)/arcboxctl $(DESTDIR)$(BINDIR)/arcboxctl
+	install -m 755 $(BUILD)/vsock-bridge $(DESTDIR)$(BINDIR)/vsock-bridge
 	install -m 644 tools/arcboxctl/arcboxctl.1 $(DESTDIR)$(MANDIR)/man1/arcboxctl.1
 	install -m 644 $(BUILD)/arcbox-agent.8 $(DESTDIR)$(MANDIR)/man8/arcbox-agent.8
 
@@ -208,7 +246,7 @@ clean:
 	rm -rf $(BUILD)
 
 help:
-	@sed -n 's/^\([a-z0-9]*\):.*$$/  make \1/p' Makefile | sort -u
+	@sed -n 's/^\([a-z0-9-]*\):.*$$/  make \1/p' Makefile | sort -u
 
-.PHONY: all programs check test e2e lint fuzz coverage bench size demo docs install clean help
+.PHONY: all programs check test e2e lint fuzz coverage bench size demo vm vm-docker docs install clean help
 .SECONDARY:
