@@ -32,7 +32,7 @@ struct options {
 	bool dns_bare_dotted;
 	uint64_t dns_ttl_secs;
 	/* where things are */
-	const char *docker_socket, *runtime_dir;
+	const char *docker_socket, *runtime_dir, *data_device, *format;
 	/* behaviour */
 	const char *log, *log_file;
 	bool set_clock;
@@ -46,6 +46,9 @@ struct options {
 	uint64_t max_frame_bytes, max_connections, max_buffered_bytes, max_arena_bytes,
 	    max_answer_bytes, max_file_bytes, stall_ms;
 	uint64_t max_reads, max_waiting, read_ms;
+	uint64_t prepare_ms, volume_ms, containerd_ms, docker_start_ms;
+	uint64_t restart_ms, restart_max_ms, healthy_ms;
+	uint64_t k3s_answer_ms, k3s_ready_ms, k3s_stop_ms, k3s_delete_ms;
 	uint64_t max_relays, park_ms, park_retry_ms;
 	uint64_t max_owners, max_names, max_names_per_owner, max_addrs_per_owner;
 	uint64_t dns_rcvbuf_bytes, dns_max_clients, dns_max_buffered_bytes, dns_idle_ms;

@@ -1,11 +1,12 @@
-/* The start of the system, from top to bottom: options, log, signals, system init, network, shares,
- * DNS, Docker watcher, proxies, RPC. A part that cannot be had is logged and left out; RPC always
- * comes up. */
+/* The start of the system, from top to bottom: options, log, signals, system init, DNS, Docker
+ * watcher, proxies, services, RPC, network, shares. A part that cannot be had is logged and left
+ * out; RPC always comes up. */
 #include "base/log.h"
 #include "base/parse.h"
 #include "codec/dhcp.h"
 #include "init/init.h"
 #include "init/network.h"
+#include "init/prerequisites.h"
 #include "init/shares.h"
 #include "names/dns_server.h"
 #include "names/hosts_file.h"
@@ -45,6 +46,7 @@ struct agent {
 	struct watch *watch;
 	struct proxy *proxies[OPTIONS_LIST];
 	struct runtime *runtime;
+	struct kubernetes *kubernetes;
 	char endpoint[ADDR_TEXT_BYTES];
 	struct rpc_services services;
 	struct rpc_server *rpc;
@@ -186,8 +188,8 @@ static void told(struct listener *l, int what, int rc, const struct addr *peer)
 	else if (what == LISTEN_FAILED)
 		log_warn("listen", "cannot listen, trying again", KV_STR("at", at), KV_ERR(rc));
 	else if (what == LISTEN_REFUSED)
-		log_warn("listen", "refused a peer that may not connect", KV_STR("at", at),
-		    KV_STR("peer", addr_text(peer, from)));
+		log_warn("listen", "refused peers that may not connect", KV_STR("at", at),
+		    KV_STR("last", addr_text(peer, from)), KV_NUM("refused", rc));
 	else if (what == LISTEN_RESTING)
 		log_warn("listen", "cannot accept connections for a while", KV_STR("at", at),
 		    KV_ERR(rc));
@@ -230,11 +232,46 @@ static void on_signal(struct signals *s, int sig)
 		shutdown_begin(&a->shutdown, 0);
 }
 
+static void runtime_ended(void *ctx)
+{
+	struct agent *a = ctx;
+
+	shutdown_services_ended(&a->shutdown);
+}
+
+/* Within what is left of the time. */
+static void end_runtime(void *ctx)
+{
+	struct agent *a = ctx;
+	uint64_t now_ns = a->loop.now_ns;
+	uint64_t left_ns = a->shutdown.until_ns > now_ns ? a->shutdown.until_ns - now_ns : 0;
+
+	if (a->runtime)
+		runtime_stop(a->runtime, left_ns / NS_PER_MS, runtime_ended, a);
+	else
+		runtime_ended(a);
+}
+
+/* Kubernetes is on top of the runtime. */
+static void end_services(struct shutdown *s, uint64_t wait_ms)
+{
+	struct agent *a = container_of(s, struct agent, shutdown);
+
+	if (a->kubernetes)
+		kubernetes_stop(a->kubernetes, wait_ms / 2, end_runtime, a);
+	else
+		end_runtime(a);
+}
+
 /* The disks are about to be unmounted. */
 static void last_of_all(struct shutdown *s)
 {
 	end_log_file(container_of(s, struct agent, shutdown));
 }
+
+static const struct shutdown_conf agents_end = {.services = end_services};
+static const struct shutdown_conf machines_end = {
+    .machine = true, .services = end_services, .last = last_of_all};
 
 /* Addresses for resolv.conf: the agent's own DNS, or without it those that it would ask. */
 static size_t list_nameservers(
@@ -466,24 +503,73 @@ static void set_endpoint(struct agent *a)
 		span_to_cstr(span_split(&proxy, '='), a->endpoint, sizeof a->endpoint);
 }
 
-static void start_services(struct agent *a)
+/* Of the machine's disks, the one that is for Docker. */
+static const char *data_device(const char *option)
+{
+	static const char console_disk[] = "/dev/arcboxhvc1";
+
+	if (option)
+		return is_off(option) ? NULL : option;
+	return access(console_disk, F_OK) == 0 ? console_disk : "/dev/vdb";
+}
+
+static void start_kubernetes(struct agent *a)
+{
+	const struct options *o = &a->options;
+	const struct kubernetes_conf conf = {
+	    .binary_dir = o->runtime_dir,
+	    .runtime = a->runtime,
+	    .max_waiting = (unsigned)o->max_waiting,
+	    .answer_ms = o->k3s_answer_ms,
+	    .ready_ms = o->k3s_ready_ms,
+	    .stop_ms = o->k3s_stop_ms,
+	    .delete_ms = o->k3s_delete_ms,
+	    .restart_ms = o->restart_ms,
+	    .restart_max_ms = o->restart_max_ms,
+	    .healthy_ms = o->healthy_ms,
+	};
+
+	if (a->runtime)
+		a->kubernetes = kubernetes_new(&a->loop, &a->reaper, &conf);
+}
+
+static void start_runtime(struct agent *a)
 {
 	const struct options *o = &a->options;
 	const struct runtime_conf conf = {
 	    .binary_dir = o->runtime_dir,
 	    .docker_socket = o->docker_socket,
 	    .endpoint = a->endpoint,
+	    .data_device = data_device(o->data_device),
+	    .format_force = strcmp(o->format, "force") == 0,
 	    .max_waiting = (unsigned)o->max_waiting,
+	    .prepare = prerequisites_meet,
+	    .prepare_ms = o->prepare_ms,
+	    .volume_ms = o->volume_ms,
+	    .containerd_ms = o->containerd_ms,
+	    .docker_ms = o->docker_start_ms,
+	    .restart_ms = o->restart_ms,
+	    .restart_max_ms = o->restart_max_ms,
+	    .healthy_ms = o->healthy_ms,
 	};
 
 	set_endpoint(a);
 	a->runtime = runtime_new(&a->loop, &a->reaper, &conf);
+}
+
+static void start_services(struct agent *a)
+{
+	const struct options *o = &a->options;
+
+	start_runtime(a);
+	start_kubernetes(a);
 	a->services = (struct rpc_services){
 	    .clock = {.may_set = is_pid1() || o->set_clock},
 	    .reader = reader_new(
 		&a->loop, &a->reaper, (unsigned)o->max_reads, (unsigned)o->max_waiting, o->read_ms),
 	    .shutdown = &a->shutdown,
 	    .runtime = a->runtime,
+	    .kubernetes = a->kubernetes,
 	};
 }
 
@@ -523,7 +609,7 @@ static int start_loop(struct agent *a)
 	if (rc < 0)
 		return rc;
 	reaper_init(&a->reaper, &a->loop);
-	shutdown_init(&a->shutdown, &a->loop, &a->reaper, is_pid1() ? last_of_all : NULL);
+	shutdown_init(&a->shutdown, &a->loop, &a->reaper, is_pid1() ? &machines_end : &agents_end);
 	rc = signals_init(&a->signals, &a->loop, on_signal);
 	if (rc < 0)
 		log_error("main", "cannot receive signals", KV_ERR(rc));
@@ -531,12 +617,11 @@ static int start_loop(struct agent *a)
 	return 0;
 }
 
+/* RPC comes before what takes its time anyway: addresses and shares. */
 static void start(struct agent *a)
 {
 	if (a->brings_up)
 		start_system(a);
-	start_network(a);
-	start_shares(a);
 	set_peers(a);
 	start_registry(a);
 	start_dns(a);
@@ -544,6 +629,8 @@ static void start(struct agent *a)
 	start_proxies(a);
 	start_services(a);
 	start_rpc(a);
+	start_network(a);
+	start_shares(a);
 }
 
 static void stop(struct agent *a)
@@ -558,6 +645,7 @@ static void stop(struct agent *a)
 	dns_server_free(a->dns);
 	registry_free(a->registry);
 	reader_free(a->services.reader);
+	kubernetes_free(a->kubernetes);
 	runtime_free(a->runtime);
 	shares_cancel(&a->shares);
 	network_free(a->network);

@@ -69,6 +69,11 @@ static enum err check_ip(struct span text)
 	return ip_parse(text, &ip);
 }
 
+static enum err check_format(struct span text)
+{
+	return span_eq_str(text, "force") || span_eq_str(text, "safe") ? E_OK : E_MALFORMED;
+}
+
 static enum err check_hostname(struct span text)
 {
 	return text.n <= HOSTNAME_BYTES && hostname_is_legal(text) ? E_OK : E_MALFORMED;
@@ -128,6 +133,11 @@ const struct option_row option_rows[] = {
     {.name = "runtime-dir", .value = "DIR", .kind = OPTION_TEXT, .offset = AT(runtime_dir),
         .text = {"/arcbox/runtime/bin"},
         .help = "where dockerd, containerd and the others are"},
+    {.name = "data-device", .value = "PATH", .kind = OPTION_TEXT, .offset = AT(data_device),
+        .help = "disk for the data volume, or off; else /dev/arcboxhvc1, when it is there, or /dev/vdb"},
+    {.name = "format", .value = "force", .kind = OPTION_TEXT, .offset = AT(format), .text = {"safe"},
+        .check = check_format,
+        .help = "force: format the data disk whatever is on it"},
     {.name = "log", .value = "FILTER", .kind = OPTION_TEXT, .offset = AT(log),
         .help = "level, or module=level, by commas; else ARCBOX_LOG, RUST_LOG, info"},
     {.name = "log-file", .value = "PATH", .kind = OPTION_TEXT, .offset = AT(log_file),
@@ -195,11 +205,46 @@ const struct option_row option_rows[] = {
         .max = 64, .number = 4,
         .help = "files that are read at once"},
     {.name = "max-waiting", .value = "N", .kind = OPTION_NUMBER, .offset = AT(max_waiting),
-        .min = 1, .max = 65536, .number = 512,
+        .min = 1, .max = 65536, .number = 1024,
         .help = "requests that wait for a read or a probe"},
     {.name = "read-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(read_ms), .min = 100,
         .max = 3600000, .number = 30000,
         .help = "one file read"},
+
+    {.group = "Limits of the container runtime", .name = "prepare-time", .value = "TIME",
+        .kind = OPTION_MS, .offset = AT(prepare_ms), .min = 100, .max = 3600000, .number = 10000,
+        .help = "what the runtime needs of the system; and again its directories"},
+    {.name = "volume-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(volume_ms),
+        .min = 1000, .max = 3600000, .number = 120000,
+        .help = "making and mounting the data volume"},
+    {.name = "containerd-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(containerd_ms),
+        .min = 100, .max = 3600000, .number = 30000,
+        .help = "for containerd to be ready"},
+    {.name = "dockerd-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(docker_start_ms),
+        .min = 100, .max = 3600000, .number = 90000,
+        .help = "for dockerd to be ready"},
+    {.name = "restart", .value = "TIME", .kind = OPTION_MS, .offset = AT(restart_ms), .min = 10,
+        .max = 3600000, .number = 1000,
+        .help = "first wait before a daemon that died is started again; doubles"},
+    {.name = "restart-max", .value = "TIME", .kind = OPTION_MS, .offset = AT(restart_max_ms),
+        .min = 10, .max = 3600000, .number = 30000,
+        .help = "longest such wait"},
+    {.name = "healthy-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(healthy_ms),
+        .min = 100, .max = 3600000, .number = 60000,
+        .help = "ready for so long, the next wait is the first one again"},
+
+    {.name = "k3s-answer-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(k3s_answer_ms),
+        .min = 100, .max = 3600000, .number = 30000,
+        .help = "a start of Kubernetes is answered then, ready or not"},
+    {.name = "k3s-ready-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(k3s_ready_ms),
+        .min = 100, .max = 3600000, .number = 300000,
+        .help = "for the Kubernetes API to come up"},
+    {.name = "k3s-stop-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(k3s_stop_ms),
+        .min = 100, .max = 3600000, .number = 10000,
+        .help = "for k3s to end before it is killed"},
+    {.name = "k3s-delete-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(k3s_delete_ms),
+        .min = 100, .max = 3600000, .number = 60000,
+        .help = "for emptying its directories"},
 
     {.group = "Limits of proxies", .name = "max-relays", .value = "N", .kind = OPTION_NUMBER,
         .offset = AT(max_relays), .min = 1, .max = 65536, .number = 4096,
@@ -350,8 +395,11 @@ static bool same_name(struct span name, const char *row_name, bool kernel)
 	return true;
 }
 
+/* The data device has an older key on the kernel command line, too. */
 static const struct option_row *row_of(struct span name, bool kernel)
 {
+	if (kernel && span_eq_str(name, "docker_data_device"))
+		name = span_str("data_device");
 	for (size_t i = 0; i < option_row_count; i++)
 		if (same_name(name, option_rows[i].name, kernel))
 			return &option_rows[i];

@@ -15,6 +15,9 @@ void mounts_first(void);
  * and /etc are in memory. */
 void mounts_rest(bool keep_root);
 
+/* Control groups, terminals and shared memory alone. What cannot be had, or NULL. */
+const char *mounts_for_containers(void);
+
 /* Whether each of the directories that later steps write to can be written to. */
 bool mounts_are_writable(void);
 

@@ -59,6 +59,7 @@ struct conn {
 	uint64_t stall_ns;
 	int rc;
 	bool paused, eof, finishing, connecting;
+	bool keeps_input, hung_up; /* see conn_keep_input */
 	int file; /* sent after the `file_after` oldest bytes of `out`; -1 = none */
 	size_t file_after;
 	off_t file_at;
@@ -95,6 +96,13 @@ uint64_t conn_pending(const struct conn *c);
 /* Stops reading: the peer feels it. Bytes read already are not offered meanwhile. A peer that goes
  * away altogether, both directions, ends a paused connection at once: nobody is left to answer. */
 void conn_pause(struct conn *c);
+
+/* For a peer that may say its last word while reading is paused, and go: all that it sent is read
+ * nevertheless, and what is sent to it then is lost without an error. Set after the init. */
+static inline void conn_keep_input(struct conn *c)
+{
+	c->keeps_input = true;
+}
 
 /* Reads again, and offers what is queued at the end of this turn. */
 void conn_resume(struct conn *c);

@@ -15,6 +15,7 @@ enum {
 	LISTEN_FIRST_RETRY_MS = 120,
 	LISTEN_LAST_RETRY_MS = 2000,
 	LISTEN_REST_MS = 100,
+	LISTEN_REFUSED_MS = 1000,
 	LISTEN_BURST = 16
 };
 
@@ -24,14 +25,15 @@ struct listener_ops {
 	/* A connection; the fd is the callee's. The callee may stop the listener. */
 	void (*accepted)(struct listener *l, int fd, const struct addr *peer);
 	/* Something to tell, once each time it changes but for LISTEN_REFUSED. `peer` is NULL but
-	 * for LISTEN_REFUSED. May be NULL. */
+	 * for LISTEN_REFUSED: the last one. May be NULL. */
 	void (*told)(struct listener *l, int what, int rc, const struct addr *peer);
 };
 
 enum {
 	LISTEN_BOUND,   /* rc 0; may be told from inside listener_start, as may LISTEN_FAILED */
 	LISTEN_FAILED,  /* rc = why; tried again */
-	LISTEN_REFUSED, /* rc -EPERM: the peer is not on the list, and was closed */
+	LISTEN_REFUSED, /* rc = how many peers that are not on the list were closed since this was
+			 * told last; told once in LISTEN_REFUSED_MS at most */
 	LISTEN_RESTING  /* rc = why nothing is accepted for a while: -EMFILE or the like */
 };
 
@@ -51,7 +53,9 @@ struct listener {
 	struct source source;
 	struct timer retry;
 	uint64_t retry_ms;
-	int last_rc;      /* told last */
+	int last_rc; /* told last */
+	int refused; /* since that was told */
+	uint64_t refused_told_ns;
 	uint32_t own_cid; /* of this machine, 0 = none */
 };
 

@@ -63,6 +63,10 @@ struct child_spec {
 	const char *const *log_paths; /* of a launch, instead of out_fd and err_fd: ends with NULL;
 				       * the first that can be opened is appended to */
 	bool new_group;               /* in a process group of its own */
+	int (*become)(void *arg);     /* instead of path, argv and envp, in the child: comes back
+				       * only with why it could not, which is told like an errno */
+	void *become_arg;
+	int keep_fd; /* stays open until the exec; 0 = none */
 };
 
 /* Starts a program and tracks it. Signals are unblocked and default in it, and no descriptor but 0,
@@ -74,6 +78,9 @@ int child_start(struct reaper *r, struct child *c, const struct child_spec *spec
 /* The same without waiting for the exec, which hangs when the program's filesystem does: 0 says
  * that there is a child now, and fn will say what became of it. */
 int child_launch(struct reaper *r, struct child *c, const struct child_spec *spec);
+
+/* Starts a program and waits for its end: for a worker. Its status as from waitpid, or -errno. */
+int child_run(const struct child_spec *spec);
 
 /* No longer interested: fn will not be called; the reaper still buries it. */
 void child_forget(struct child *c);

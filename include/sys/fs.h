@@ -19,6 +19,10 @@ int fs_write_all(int fd, struct span s);
  * old file is as it was and nothing is left beside it. */
 int fs_replace_file(const char *path, struct span content, mode_t mode);
 
+/* Makes a renaming in the directory of `path` last through a crash. Not every filesystem can, and
+ * the new file is in place either way. */
+void fs_sync_directory(const char *path);
+
 /* Opens, writes and closes: for the kernel's own files, which take a value as one write. 0 or
  * -errno. */
 int fs_write_value(const char *path, const char *value);

@@ -15,6 +15,9 @@ struct mount_spec {
 	mode_t mode;      /* of the target, when it has to be made */
 };
 
+/* Whether the kernel has filesystems of that type: built in, or by a module that is loaded. */
+bool mount_knows(const char *type);
+
 /* Whether `path` itself is where something is mounted. A hung server of that filesystem is not
  * asked. */
 bool mount_is_there(const char *path);

@@ -18,4 +18,7 @@ void power_signal_all(int sig);
  * failure, with -errno. Disks are not synced by it. */
 int power_off(void);
 
+/* Likewise, but the machine starts again. */
+int power_restart(void);
+
 #endif

@@ -16,30 +16,54 @@ enum {
 
 struct shutdown;
 
-/* Everything else has ended and the disks are about to be unmounted: what the owner has open there
- * is to be closed. */
-typedef void shutdown_fn(struct shutdown *s);
+struct shutdown_conf {
+	bool machine;  /* its end, else the agent's only */
+	bool restarts; /* the machine, instead of switching it off: a Firecracker microVM has no
+			* power switch, and ends when it is reset */
+
+	/* Ends what has an order of its own, within wait_ms; shutdown_services_ended() is called
+	 * when that is done, perhaps from inside. NULL: there is nothing of the kind. */
+	void (*services)(struct shutdown *s, uint64_t wait_ms);
+
+	/* Everything has ended and the disks are about to be unmounted: what the owner has open
+	 * there is to be closed. Of a machine only. */
+	void (*last)(struct shutdown *s);
+};
+
+enum shutdown_step {
+	SHUTDOWN_NOT,
+	SHUTDOWN_ANSWER,
+	SHUTDOWN_SERVICES,
+	SHUTDOWN_TERM,
+	SHUTDOWN_KILL
+};
 
 struct shutdown {
 	struct loop *loop;
 	struct reaper *reaper;
-	shutdown_fn *last; /* the machine's end; NULL: the agent's only */
+	const struct shutdown_conf *conf;
 	struct timer timer;
+	enum shutdown_step step;
+	bool services_ended;
 	uint64_t until_ns; /* of this step */
-	uint32_t secs;     /* what the request gave */
-	unsigned step;     /* 0 = not shutting down, else 1 + the step of the ladder */
+	uint64_t end_ns;   /* of all but SIGKILL: what the request gave */
+	uint32_t secs;
 	struct worker disks;
 };
 
-void shutdown_init(struct shutdown *s, struct loop *l, struct reaper *r, shutdown_fn *last);
+/* `conf` outlives it. */
+void shutdown_init(
+    struct shutdown *s, struct loop *l, struct reaper *r, const struct shutdown_conf *conf);
 
-/* Begins; once begun, further calls change nothing. `secs` is for the processes to end by SIGTERM,
- * 0 = the default. Answers that are under way have time to leave first. */
+/* Begins; once begun, further calls change nothing. `secs` is for all to end before SIGKILL, 0 =
+ * the default. Answers that are under way have time to leave first. */
 void shutdown_begin(struct shutdown *s, uint32_t secs);
+
+void shutdown_services_ended(struct shutdown *s);
 
 static inline bool shutdown_begun(const struct shutdown *s)
 {
-	return s->step != 0;
+	return s->step != SHUTDOWN_NOT;
 }
 
 #endif

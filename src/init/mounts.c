@@ -160,6 +160,14 @@ void mounts_rest(bool keep_root)
 	make_directories();
 }
 
+const char *mounts_for_containers(void)
+{
+	for (size_t i = 0; i < COUNT(others); i++)
+		if (mount_ensure(&others[i]) < 0)
+			return others[i].target;
+	return NULL;
+}
+
 bool mounts_are_writable(void)
 {
 	bool all = true;

@@ -99,7 +99,7 @@ static int mount_in_worker(void *arg, int report_fd)
 static void tell(const struct share_row *row, int status, int rc)
 {
 	if (status == EXIT_ABSENT)
-		log_debug("init", "share is not offered", KV_STR("tag", row->tag), KV_ERR(rc));
+		log_debug("init", "share is not mounted", KV_STR("tag", row->tag), KV_ERR(rc));
 	else if (status == EXIT_FAILED)
 		log_warn("init", "cannot mount a share", KV_STR("tag", row->tag),
 		    KV_STR("path", row->target), KV_ERR(rc));
@@ -137,19 +137,10 @@ static void start(struct share *share, struct reaper *r, uint64_t timeout_ms)
 	ended(share->shares);
 }
 
-/* Without it no share can be there, and no directories have to be made to find that out. */
-static bool kernel_has_virtiofs(void)
-{
-	char text[4096];
-	ssize_t n = fs_read_file("/proc/filesystems", text, sizeof text - 1);
-
-	text[n > 0 ? n : 0] = '\0';
-	return strstr(text, "\tvirtiofs\n") != NULL;
-}
-
 void shares_mount(struct shares *s, struct reaper *r, bool all, uint64_t timeout_ms, shares_fn *fn)
 {
-	bool any = kernel_has_virtiofs();
+	/* Without it no share can be there, and no directory has to be made to find that out. */
+	bool any = mount_knows("virtiofs");
 
 	*s = (struct shares){.fn = fn, .left = 1};
 	if (!any)

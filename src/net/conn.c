@@ -58,6 +58,8 @@ static void watch(struct conn *c, bool unwanted_input)
 		events |= EPOLLIN;
 	if (must_wait(c))
 		events |= EPOLLOUT;
+	if (c->hung_up && !takes_input(c))
+		events |= EPOLLET; /* that it hung up is told for ever otherwise */
 	rc = source_want(&c->source, events);
 	if (rc < 0)
 		conn_close(c, rc);
@@ -97,6 +99,17 @@ static void drop_file(struct conn *c)
 		close(c->file);
 	c->file = -1;
 	c->file_left = 0;
+}
+
+/* The peer takes nothing any more. */
+static void output_failed(struct conn *c, int rc)
+{
+	if (!c->keeps_input || c->finishing) {
+		conn_close(c, rc);
+		return;
+	}
+	queue_take(&c->out, c->out.n);
+	drop_file(c);
 }
 
 static bool file_is_next(const struct conn *c)
@@ -153,13 +166,15 @@ static void flush(struct conn *c)
 		ssize_t sent = file_is_next(c) ? send_from_file(c, n) : send_from_queue(c, n);
 
 		if (sent < 0) {
-			conn_close(c, (int)sent);
-			return;
+			output_failed(c, (int)sent);
+			break;
 		}
 		moved |= sent > 0;
 		if ((size_t)sent < n)
 			break;
 	}
+	if (!is_open(c))
+		return;
 	if (!conn_pending(c))
 		timer_at(&c->stall, 0);
 	else if (moved || !timer_armed(&c->stall))
@@ -208,8 +223,8 @@ int conn_send(struct conn *c, struct span s)
 	if (!waits && s.n > 0)
 		sent = send_bytes(c, s);
 	if (sent < 0) {
-		conn_close(c, (int)sent);
-		return -EPIPE;
+		output_failed(c, (int)sent);
+		return is_open(c) ? 0 : -EPIPE;
 	}
 	rc = queue_put(&c->out, span_from(s, (size_t)sent));
 	if (rc < 0 && sent > 0)
@@ -348,6 +363,10 @@ static void on_hangup(struct conn *c)
 
 	if (takes_input(c) || c->resume.queued)
 		return;
+	if (c->keeps_input && !c->eof && !c->finishing) {
+		c->hung_up = true;
+		return;
+	}
 	rc = sock_error(c->source.fd);
 	conn_close(c, rc < 0 ? rc : -EPIPE);
 }

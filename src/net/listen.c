@@ -36,6 +36,19 @@ bool peer_allowed(const struct peer_list *peers, uint32_t own_cid, const struct 
 	return false;
 }
 
+/* Anybody in the guest can be refused as often as he likes, but not fill the log by that. */
+static void tell_refused(struct listener *l, const struct addr *peer)
+{
+	uint64_t now_ns = l->source.loop->now_ns;
+
+	l->refused++;
+	if (l->refused_told_ns && now_ns - l->refused_told_ns < LISTEN_REFUSED_MS * NS_PER_MS)
+		return;
+	l->refused_told_ns = now_ns;
+	tell(l, LISTEN_REFUSED, l->refused, peer);
+	l->refused = 0;
+}
+
 static void admit(struct listener *l, int fd, const struct addr *peer)
 {
 	l->last_rc = 0;
@@ -44,7 +57,7 @@ static void admit(struct listener *l, int fd, const struct addr *peer)
 		return;
 	}
 	close(fd);
-	tell(l, LISTEN_REFUSED, -EPERM, peer);
+	tell_refused(l, peer);
 }
 
 /* A connection that cannot be accepted stays, and would wake the loop again and again. */

@@ -1,43 +1,25 @@
 #include "rpc/methods.h"
 
-#include <stdio.h>
+#include "base/cursor.h"
+#include "runtime/notes.h"
 
-/* What a waiting request needs when the probe is done. */
-static struct runtime_caller caller_of(const struct rpc_call *call, bool start)
-{
-	return (struct runtime_caller){
-	    .owner = call->server, .id = {call->token.slot, call->token.generation}, .tag = start};
-}
-
-static struct rpc_token token_of(const struct runtime_caller *caller)
-{
-	return (struct rpc_token){caller->id[0], caller->id[1]};
-}
-
-static void probe(struct rpc_call *call, runtime_status_fn *fn, bool start)
+static void probe(struct rpc_call *call, runtime_status_fn *fn)
 {
 	struct rpc_services *services = call->services;
-	struct runtime_caller caller = caller_of(call, start);
+	struct runtime_caller caller = rpc_caller_of(call);
 
-	if (runtime_probe(services->runtime, fn, &caller) < 0)
+	if (!services->runtime || runtime_probe(services->runtime, fn, &caller) < 0)
 		rpc_error(call->server, call->token, RPC_UNAVAILABLE,
-		    "cannot probe the container runtime: too many requests wait for it");
-}
-
-static struct rpc_service_status service(const char *name, bool ready, const char *detail)
-{
-	return (struct rpc_service_status){
-	    .name = span_str(name),
-	    .status = span_str(ready ? "ready" : "not_ready"),
-	    .detail = span_str(detail),
-	};
+		    "cannot probe the container runtime: too many requests wait for it, or no "
+		    "memory");
 }
 
 static void answer_status(const struct runtime_status *st, const struct runtime_caller *caller)
 {
 	const struct rpc_service_status services[] = {
-	    service("containerd", st->containerd_ready, st->containerd_detail),
-	    service("dockerd", st->docker_ready, st->docker_detail),
+	    rpc_service(
+		"containerd", st->containerd_ready, st->containerd_failed, st->containerd_detail),
+	    rpc_service("dockerd", st->docker_ready, st->docker_failed, st->docker_detail),
 	};
 	const struct rpc_runtime_status_response response = {
 	    .containerd_ready = st->containerd_ready,
@@ -47,37 +29,56 @@ static void answer_status(const struct runtime_status *st, const struct runtime_
 	    .services = PB_LIST(services),
 	};
 
-	rpc_answer(caller->owner, token_of(caller), &response);
+	rpc_answer(caller->owner, rpc_token_of(caller), &response);
 }
 
 void rpc_runtime_status(struct rpc_call *call, const void *message)
 {
 	(void)message;
-	probe(call, answer_status, false);
+	probe(call, answer_status);
 }
 
-static void answer_ensure(const struct runtime_status *st, const struct runtime_caller *caller)
+static void answer_ensured(struct rpc_server *server, struct rpc_token token, const char *endpoint,
+    const char *message, const char *status)
 {
-	char text[RUNTIME_DETAIL_BYTES + 128];
-	bool start = caller->tag;
-
-	snprintf(text, sizeof text, "%s%s",
-	    start && !st->docker_ready ? "agent " AGENT_VERSION
-					 " cannot start the runtime, start it in the guest; "
-				       : "",
-	    st->detail);
-	rpc_answer(caller->owner, token_of(caller),
+	rpc_answer(server, token,
 	    &(struct rpc_runtime_ensure_response){
-		.ready = st->docker_ready,
-		.endpoint = span_str(st->docker_ready ? st->endpoint : ""),
-		.message = span_str(text),
-		.status = span_str(st->docker_ready ? "reused" : "failed"),
+		.ready = endpoint[0] != '\0',
+		.endpoint = span_str(endpoint),
+		.message = span_str(message),
+		.status = span_str(status),
 	    });
+}
+
+/* The message is the notes of the start, if there was one, and what the probe says. */
+static void answer_probed(const struct runtime_status *st, const struct runtime_caller *caller)
+{
+	char text[NOTES_BYTES + RUNTIME_DETAIL_BYTES + 2];
+	struct wr w = wr_of(text, sizeof text);
+
+	wr_str(&w, st->notes);
+	wr_str(&w, st->notes[0] ? "; " : "");
+	wr_str(&w, st->detail);
+	wr_nul(&w);
+	answer_ensured(caller->owner, rpc_token_of(caller), st->docker_ready ? st->endpoint : "",
+	    text,
+	    st->docker_ready   ? "reused"
+		: st->starting ? "starting"
+			       : "failed");
 }
 
 void rpc_ensure_runtime(struct rpc_call *call, const void *message)
 {
 	const struct rpc_runtime_ensure_request *request = message;
+	struct rpc_services *services = call->services;
+	struct runtime *runtime = services->runtime;
 
-	probe(call, answer_ensure, request->start_if_needed);
+	if (runtime && runtime_is_ready(runtime))
+		answer_ensured(call->server, call->token, runtime_endpoint(runtime),
+		    runtime_notes(runtime), "reused");
+	else if (runtime && request->start_if_needed && runtime_start(runtime))
+		answer_ensured(
+		    call->server, call->token, "", "runtime start in progress", "starting");
+	else
+		probe(call, answer_probed);
 }

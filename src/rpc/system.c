@@ -119,7 +119,7 @@ void rpc_mmap_read_file(struct rpc_call *call, const void *message)
 		rpc_answer(call->server, call->token, &nothing);
 		return;
 	}
-	rc = reader_read(services->reader, &range, file_read, caller);
+	rc = services->reader ? reader_read(services->reader, &range, file_read, caller) : -ENOMEM;
 	if (rc < 0)
 		read_failed(call->server, call->token, rc);
 }

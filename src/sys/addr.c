@@ -1,9 +1,9 @@
 #include "sys/addr.h"
 
+#include "base/cursor.h"
 #include "base/parse.h"
 
 #include <stddef.h>
-#include <stdio.h>
 
 enum { UNIX_PATH_AT = offsetof(struct sockaddr_un, sun_path) };
 
@@ -103,47 +103,55 @@ enum err addr_parse(struct span text, struct addr *out)
 	return E_MALFORMED;
 }
 
-static void inet_text(const struct addr *a, char buf[ADDR_TEXT_BYTES])
+static void inet_text(const struct addr *a, struct wr *w)
 {
 	char host[IP_TEXT_BYTES];
 	struct ip ip;
 
 	addr_to_ip(a, &ip);
 	ip_format(&ip, host);
-	snprintf(
-	    buf, ADDR_TEXT_BYTES, ip.family == 6 ? "tcp:[%s]:%u" : "tcp:%s:%u", host, addr_port(a));
+	wr_str(w, ip.family == 6 ? "tcp:[" : "tcp:");
+	wr_str(w, host);
+	wr_str(w, ip.family == 6 ? "]:" : ":");
+	wr_dec(w, addr_port(a));
 }
 
 /* A peer may have no path, or one of the abstract namespace, which starts with a NUL (unix(7)). */
-static void unix_text(const struct addr *a, char buf[ADDR_TEXT_BYTES])
+static void unix_text(const struct addr *a, struct wr *w)
 {
-	const char *path = a->u.un.sun_path;
-	size_t n = a->len > UNIX_PATH_AT ? a->len - UNIX_PATH_AT : 0;
-	bool abstract = n > 0 && path[0] == 0;
+	struct span path =
+	    span_of(a->u.un.sun_path, a->len > UNIX_PATH_AT ? a->len - UNIX_PATH_AT : 0);
 
-	if (abstract)
-		snprintf(buf, ADDR_TEXT_BYTES, "unix:@%.*s", (int)n - 1, path + 1);
-	else
-		snprintf(buf, ADDR_TEXT_BYTES, "unix:%.*s", (int)n, path);
+	wr_str(w, "unix:");
+	if (path.n > 0 && path.p[0] == 0) {
+		wr_str(w, "@");
+		path = span_from(path, 1);
+	}
+	wr_bytes(w, span_first(path, span_find(path, 0)));
 }
 
-static void vsock_text(const struct sockaddr_vm *vm, char buf[ADDR_TEXT_BYTES])
+static void vsock_text(const struct sockaddr_vm *vm, struct wr *w)
 {
-	if (vm->svm_cid == VMADDR_CID_ANY)
-		snprintf(buf, ADDR_TEXT_BYTES, "vsock:%u", vm->svm_port);
-	else
-		snprintf(buf, ADDR_TEXT_BYTES, "vsock:%u:%u", vm->svm_cid, vm->svm_port);
+	wr_str(w, "vsock:");
+	if (vm->svm_cid != VMADDR_CID_ANY) {
+		wr_dec(w, vm->svm_cid);
+		wr_str(w, ":");
+	}
+	wr_dec(w, vm->svm_port);
 }
 
 const char *addr_text(const struct addr *a, char buf[ADDR_TEXT_BYTES])
 {
+	struct wr w = wr_of(buf, ADDR_TEXT_BYTES);
+
 	switch (addr_family(a)) {
 	case AF_INET:
-	case AF_INET6: inet_text(a, buf); break;
-	case AF_UNIX: unix_text(a, buf); break;
-	case AF_VSOCK: vsock_text(&a->u.vm, buf); break;
-	default: snprintf(buf, ADDR_TEXT_BYTES, "none"); break;
+	case AF_INET6: inet_text(a, &w); break;
+	case AF_UNIX: unix_text(a, &w); break;
+	case AF_VSOCK: vsock_text(&a->u.vm, &w); break;
+	default: wr_str(&w, "none"); break;
 	}
+	wr_nul(&w);
 	return buf;
 }
 

@@ -12,8 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <linux/close_range.h>
-
 enum {
 	EXEC_WAIT_MS = 5000, /* for a program that lies on a filesystem which hangs */
 	KILL_GRACE_MS = 500, /* for a worker to die of SIGKILL */
@@ -145,6 +143,25 @@ static pid_t fork_clean(void)
 
 /* --- programs -------------------------------------------------------------------------------- */
 
+static void close_range_of(int first, int last)
+{
+	if (first <= last)
+		syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0U);
+}
+
+/* A connection that the parent closes must not stay open because a child has a copy of it, which
+ * may hang in its exec. What is left where the kernel cannot do it (before 5.9) is close-on-exec.
+ */
+static void close_inherited(int keep_a, int keep_b)
+{
+	int low = keep_a < keep_b ? keep_a : keep_b;
+	int high = keep_a < keep_b ? keep_b : keep_a;
+
+	close_range_of(3, low - 1);
+	close_range_of(low < 3 ? 3 : low + 1, high - 1);
+	close_range_of(high < 3 ? 3 : high + 1, INT32_MAX);
+}
+
 /* A copy of fd (of /dev/null for -1) above 2, so that putting one in its place overwrites no other.
  * An fd or -errno. */
 static int lift(int fd)
@@ -180,10 +197,14 @@ static int place_fds(const struct child_spec *spec)
 	for (int i = 0; i < 3; i++)
 		if (dup2(above[i], i) < 0)
 			return -errno;
-	/* All are close-on-exec from birth; this is for what a library or our own parent left open,
-	 * and for kernels that have it (5.11). */
-	syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
 	return 0;
+}
+
+static int become_program(const struct child_spec *spec)
+{
+	execve(spec->path, (char *const *)spec->argv,
+	    spec->envp ? (char *const *)spec->envp : environ);
+	return -errno;
 }
 
 /* In the child, after which nothing of it is left but the program or an error code in the pipe. */
@@ -192,13 +213,12 @@ static _Noreturn void run_program(const struct child_spec *spec, int report_fd)
 	int report_above = lift(report_fd);
 	int rc = report_above < 0 ? report_above : place_fds(spec);
 
+	if (rc == 0)
+		close_inherited(report_above, spec->keep_fd);
 	if (rc == 0 && spec->new_group && setpgid(0, 0) < 0)
 		rc = -errno;
-	if (rc == 0) {
-		execve(spec->path, (char *const *)spec->argv,
-		    spec->envp ? (char *const *)spec->envp : environ);
-		rc = -errno;
-	}
+	if (rc == 0)
+		rc = spec->become ? spec->become(spec->become_arg) : become_program(spec);
 	(void)!write(report_above < 0 ? report_fd : report_above, &rc, sizeof rc);
 	_exit(127);
 }
@@ -262,24 +282,22 @@ int child_launch(struct reaper *r, struct child *c, const struct child_spec *spe
 	return 0;
 }
 
+int child_run(const struct child_spec *spec)
+{
+	int report_fd, rc, status;
+	pid_t pid = start(spec, &report_fd);
+
+	if (pid < 0)
+		return pid;
+	rc = exec_result(report_fd, -1);
+	close(report_fd);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return rc < 0 ? rc : status;
+}
+
 /* --- workers --------------------------------------------------------------------------------- */
-
-static void close_range_of(int first, int last)
-{
-	if (first <= last)
-		syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0U);
-}
-
-/* A connection that this process closes must not stay open because a worker has a copy of it. */
-static void close_inherited(int keep_a, int keep_b)
-{
-	int low = keep_a < keep_b ? keep_a : keep_b;
-	int high = keep_a < keep_b ? keep_b : keep_a;
-
-	close_range_of(3, low - 1);
-	close_range_of(low < 3 ? 3 : low + 1, high - 1);
-	close_range_of(high < 3 ? 3 : high + 1, INT32_MAX);
-}
 
 struct work {
 	worker_body_fn *body;

@@ -1,5 +1,6 @@
 #include "sys/fs.h"
 
+#include "base/cursor.h"
 #include "sys/clock.h"
 
 #include <errno.h>
@@ -88,9 +89,7 @@ int fs_write_all(int fd, struct span s)
 	return 0;
 }
 
-/* Makes a renaming in the directory of `path` last through a crash. Not every filesystem can, and
- * the new file is in place either way. */
-static void sync_directory(const char *path)
+void fs_sync_directory(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char dir[PATH_MAX] = ".";
@@ -126,11 +125,16 @@ static int write_new(const char *path, struct span content, mode_t mode)
 int fs_replace_file(const char *path, struct span content, mode_t mode)
 {
 	char temp[PATH_MAX];
+	struct wr w = wr_of(temp, sizeof temp);
 	int rc;
-	int n = snprintf(temp, sizeof temp, "%s.%d.%llx", path, (int)getpid(),
-	    (unsigned long long)clock_real_ns());
 
-	if (n < 0 || (size_t)n >= sizeof temp)
+	wr_str(&w, path);
+	wr_str(&w, ".");
+	wr_dec(&w, (uint64_t)getpid());
+	wr_str(&w, ".");
+	wr_dec(&w, (uint64_t)clock_real_ns());
+	wr_nul(&w);
+	if (w.err != E_OK)
 		return -ENAMETOOLONG;
 	rc = write_new(temp, content, mode);
 	if (rc < 0)
@@ -140,7 +144,7 @@ int fs_replace_file(const char *path, struct span content, mode_t mode)
 		unlink(temp);
 		return rc;
 	}
-	sync_directory(path);
+	fs_sync_directory(path);
 	return 0;
 }
 

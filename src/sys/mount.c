@@ -10,6 +10,22 @@
 
 enum { MOUNTS_BYTES = 4 << 20, RELEASE_ROUNDS = 16 };
 
+bool mount_knows(const char *type)
+{
+	char text[4096];
+	ssize_t n = fs_read_file("/proc/filesystems", text, sizeof text);
+	struct span left = span_of(text, n > 0 ? (size_t)n : 0);
+
+	while (left.n) {
+		struct span name = span_split(&left, '\n');
+
+		span_split(&name, '\t'); /* "nodev", or nothing */
+		if (span_eq_str(name, type))
+			return true;
+	}
+	return false;
+}
+
 bool mount_is_there(const char *path)
 {
 	uint64_t attributes;

@@ -31,3 +31,8 @@ int power_off(void)
 {
 	return reboot(RB_POWER_OFF) < 0 ? -errno : 0;
 }
+
+int power_restart(void)
+{
+	return reboot(RB_AUTOBOOT) < 0 ? -errno : 0;
+}

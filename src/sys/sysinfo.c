@@ -1,13 +1,11 @@
 #include "sys/sysinfo.h"
 
 #include "base/parse.h"
-#include "sys/addr.h"
 #include "sys/fs.h"
+#include "sys/netlink.h"
 
-#include <ifaddrs.h>
 #include <net/if.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/utsname.h>
 #include <time.h>
 
@@ -71,18 +69,26 @@ static void read_cpus(struct sysinfo_report *out)
 		out->cpu_count = (uint32_t)CPU_COUNT_S(sizeof sets, sets);
 }
 
-/* "0.20 0.18 0.12 1/80 11206" */
+/* "12.34" */
+static double read_hundredths(struct span text)
+{
+	struct span whole = span_split(&text, '.');
+	uint64_t a, b;
+
+	if (parse_u64(whole, 0, 1000000, &a) != E_OK || parse_u64(text, 0, 99, &b) != E_OK)
+		return 0;
+	return (double)(a * 100 + b) / 100;
+}
+
+/* "0.20 0.18 0.12 1/80 11206": always with two digits behind the dot (proc_loadavg(5)) */
 static void read_load(struct sysinfo_report *out)
 {
 	char buf[LOADAVG_BYTES];
-	ssize_t n = fs_read_file("/proc/loadavg", buf, sizeof buf - 1);
-	char *at = buf;
+	ssize_t n = fs_read_file("/proc/loadavg", buf, sizeof buf);
+	struct span text = span_of(buf, n > 0 ? (size_t)n : 0);
 
-	if (n < 0)
-		return;
-	buf[n] = 0;
 	for (size_t i = 0; i < 3; i++)
-		out->load[i] = strtod(at, &at);
+		out->load[i] = read_hundredths(span_split(&text, ' '));
 }
 
 static void read_uptime(struct sysinfo_report *out)
@@ -93,32 +99,37 @@ static void read_uptime(struct sysinfo_report *out)
 		out->uptime_secs = (uint64_t)ts.tv_sec;
 }
 
-/* An address that others may reach this machine by. */
-static bool address_of(const struct ifaddrs *i, struct ip *out)
-{
-	struct addr a = {0};
+struct reachable {
+	struct netlink netlink;
+	struct sysinfo_report *out;
+};
 
-	if (!i->ifa_addr || !(i->ifa_flags & IFF_UP) || (i->ifa_flags & IFF_LOOPBACK))
-		return false;
-	switch (i->ifa_addr->sa_family) {
-	case AF_INET: a.len = sizeof a.u.in; break;
-	case AF_INET6: a.len = sizeof a.u.in6; break;
-	default: return false;
-	}
-	memcpy(&a.u, i->ifa_addr, a.len);
-	return addr_to_ip(&a, out) && !ip_is_loopback(out) && !ip_is_link_local(out);
+static void see_addr(void *ctx, const struct netlink_addr *addr)
+{
+	struct sysinfo_report *out = ((struct reachable *)ctx)->out;
+
+	if (out->n_addrs < SYSINFO_ADDRS && !ip_is_loopback(&addr->ip) &&
+	    !ip_is_link_local(&addr->ip))
+		out->addrs[out->n_addrs++] = addr->ip;
 }
 
+static void see_link(void *ctx, const struct netlink_link *link)
+{
+	struct reachable *r = ctx;
+
+	if ((link->flags & IFF_UP) && !(link->flags & IFF_LOOPBACK))
+		netlink_addrs(&r->netlink, link->index, see_addr, r);
+}
+
+/* The addresses that others may reach this machine by. */
 static void read_addresses(struct sysinfo_report *out)
 {
-	struct ifaddrs *all;
+	struct reachable r = {.out = out};
 
-	if (getifaddrs(&all) < 0)
+	if (netlink_open(&r.netlink) < 0)
 		return;
-	for (const struct ifaddrs *i = all; i && out->n_addrs < SYSINFO_ADDRS; i = i->ifa_next)
-		if (address_of(i, &out->addrs[out->n_addrs]))
-			out->n_addrs++;
-	freeifaddrs(all);
+	netlink_links(&r.netlink, see_link, &r);
+	netlink_close(&r.netlink);
 }
 
 void sysinfo_read(struct sysinfo_report *out)

@@ -8,16 +8,13 @@
 
 #include <unistd.h>
 
-/* The ladder: what is sent to those that are left, and how long they have afterwards. */
-static const struct step {
-	int sig;
-	uint64_t wait_ms; /* 0 = what the request gave */
-} ladder[] = {
-    {0, 50}, /* the answer to the request leaves */
-    {SIGTERM, 0},
-    {SIGKILL, 500},
+enum {
+	ANSWER_MS = 50, /* for the answer to the request to leave */
+	KILL_MS = 500,
+	REST_MS = 2000, /* of the whole time, what the services leave to all others; or a quarter */
+	POLL_MS = 20,
+	POWER_RETRY_MS = 1000,
 };
-enum { STEPS = sizeof ladder / sizeof *ladder, POLL_MS = 20, POWER_RETRY_MS = 1000 };
 
 /* --- the machine's end --------------------------------------------------------------------------
  */
@@ -41,7 +38,8 @@ static int release_disks(void *arg, int report_fd)
 
 static void power_down(struct timer *t)
 {
-	int rc = power_off();
+	struct shutdown *s = container_of(t, struct shutdown, timer);
+	int rc = s->conf->restarts ? power_restart() : power_off();
 
 	log_error("shutdown", "cannot power off, trying again", KV_ERR(rc));
 	timer_in(t, POWER_RETRY_MS * NS_PER_MS);
@@ -67,7 +65,7 @@ static void end_machine(struct shutdown *s)
 
 	if (!reaper_is_alone())
 		log_warn("shutdown", "some processes do not die");
-	s->last(s);
+	s->conf->last(s);
 	s->disks = (struct worker){.fn = disks_released};
 	rc = worker_start(&s->disks, s->reaper, release_disks, NULL, SHUTDOWN_DISKS_MS);
 	if (rc < 0) {
@@ -96,7 +94,7 @@ static void end_agent(struct shutdown *s)
 
 static void signal_all(struct shutdown *s, int sig)
 {
-	if (!s->last) {
+	if (!s->conf->machine) {
 		reaper_kill_all(s->reaper, sig);
 		return;
 	}
@@ -106,57 +104,94 @@ static void signal_all(struct shutdown *s, int sig)
 
 static bool is_any_left(const struct shutdown *s)
 {
-	return s->last ? !reaper_is_alone() : reaper_count(s->reaper) > 0;
+	return s->conf->machine ? !reaper_is_alone() : reaper_count(s->reaper) > 0;
 }
 
 static void finish(struct shutdown *s)
 {
-	if (s->last)
+	if (s->conf->machine)
 		end_machine(s);
 	else
 		end_agent(s);
 }
 
-static void enter(struct shutdown *s, unsigned step)
+static uint64_t rest_ns(const struct shutdown *s)
 {
-	uint64_t wait_ms = ladder[step].wait_ms ? ladder[step].wait_ms : (uint64_t)s->secs * 1000;
+	uint64_t quarter_ms = (uint64_t)s->secs * 1000 / 4;
+	return (quarter_ms < REST_MS ? quarter_ms : REST_MS) * NS_PER_MS;
+}
 
-	if (ladder[step].sig)
-		signal_all(s, ladder[step].sig);
-	s->step = step + 1;
-	s->until_ns = s->loop->now_ns + wait_ms * NS_PER_MS;
-	timer_in(&s->timer, POLL_MS * NS_PER_MS);
+static void begin_services(struct shutdown *s)
+{
+	s->until_ns = s->end_ns - rest_ns(s);
+	if (s->conf->services)
+		s->conf->services(s, (s->until_ns - s->loop->now_ns) / NS_PER_MS);
+	else
+		s->services_ended = true;
+}
+
+static void begin_term(struct shutdown *s)
+{
+	signal_all(s, SIGTERM);
+	s->until_ns = s->end_ns;
+}
+
+static void begin_kill(struct shutdown *s)
+{
+	signal_all(s, SIGKILL);
+	s->until_ns = s->loop->now_ns + KILL_MS * NS_PER_MS;
+}
+
+/* What each step begins with, and what ends it before its time. */
+static void (*const begin[])(struct shutdown *) = {
+    [SHUTDOWN_SERVICES] = begin_services,
+    [SHUTDOWN_TERM] = begin_term,
+    [SHUTDOWN_KILL] = begin_kill,
+};
+
+static bool is_over(const struct shutdown *s)
+{
+	return s->loop->now_ns >= s->until_ns ||
+	    (s->step == SHUTDOWN_SERVICES && s->services_ended);
 }
 
 static void tick(struct timer *t)
 {
 	struct shutdown *s = container_of(t, struct shutdown, timer);
-	bool answered = s->step > 1;
+	bool all_ended = s->step >= SHUTDOWN_TERM && !is_any_left(s);
 
-	if (answered && !is_any_left(s))
+	if (all_ended || (s->step == SHUTDOWN_KILL && is_over(s))) {
 		finish(s);
-	else if (s->loop->now_ns < s->until_ns)
-		timer_in(t, POLL_MS * NS_PER_MS);
-	else if (s->step < STEPS)
-		enter(s, s->step);
-	else
-		finish(s);
+		return;
+	}
+	if (is_over(s))
+		begin[++s->step](s);
+	timer_in(t, POLL_MS * NS_PER_MS);
 }
 
-void shutdown_init(struct shutdown *s, struct loop *l, struct reaper *r, shutdown_fn *last)
+void shutdown_services_ended(struct shutdown *s)
 {
-	*s = (struct shutdown){.loop = l, .reaper = r, .last = last};
+	s->services_ended = true;
+}
+
+void shutdown_init(
+    struct shutdown *s, struct loop *l, struct reaper *r, const struct shutdown_conf *conf)
+{
+	*s = (struct shutdown){.loop = l, .reaper = r, .conf = conf};
 	timer_init(&s->timer, l, tick);
 }
 
 void shutdown_begin(struct shutdown *s, uint32_t secs)
 {
-	if (s->step)
+	if (shutdown_begun(s))
 		return;
 	s->secs = secs == 0 ? SHUTDOWN_DEFAULT_SECS : secs;
 	if (s->secs > SHUTDOWN_LONGEST_SECS)
 		s->secs = SHUTDOWN_LONGEST_SECS;
-	log_info("shutdown", s->last ? "powering off" : "ending",
+	log_info("shutdown", s->conf->machine ? "powering off" : "ending",
 	    KV_NUM("children", reaper_count(s->reaper)), KV_NUM("seconds", s->secs));
-	enter(s, 0);
+	s->step = SHUTDOWN_ANSWER;
+	s->until_ns = s->loop->now_ns + ANSWER_MS * NS_PER_MS;
+	s->end_ns = s->until_ns + (uint64_t)s->secs * NS_PER_SEC;
+	timer_in(&s->timer, POLL_MS * NS_PER_MS);
 }

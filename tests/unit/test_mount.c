@@ -31,6 +31,16 @@ START_TEST(mounts_once)
 }
 END_TEST
 
+START_TEST(knows_what_the_kernel_has)
+{
+	ck_assert(mount_knows("tmpfs"));
+	ck_assert(mount_knows("proc"));
+	ck_assert(!mount_knows("tmp"));
+	ck_assert(!mount_knows("nodev"));
+	ck_assert(!mount_knows(""));
+}
+END_TEST
+
 START_TEST(a_failure_leaves_nothing)
 {
 	struct mount_spec spec = memory_at("/new");
@@ -165,6 +175,7 @@ Suite *suite(void)
 {
 	const TTest *const tests[] = {
 	    mounts_once,
+	    knows_what_the_kernel_has,
 	    a_failure_leaves_nothing,
 	    tells_who_takes_writes,
 	    shares_what_is_mounted_later,

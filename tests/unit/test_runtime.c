@@ -1,30 +1,117 @@
 #include "runtime/runtime.h"
 
+#include "base/log.h"
+#include "cell.h"
 #include "fault.h"
-#include "suite.h"
+#include "runtime/volume.h"
 #include "sys/signals.h"
-#include "sys/sock.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <string.h>
 
-enum { PATIENCE_TURNS = 300, WAITING = 3 };
+/* The daemons and the volume are the test's: their functions are defined here. */
 
 static struct loop loop;
 static struct reaper reaper;
 static struct signals signals;
 static struct runtime *runtime;
-static struct runtime_status seen;
-static unsigned answers;
-static char dir[32], bin[64], path[64];
-static unsigned fds, children;
+static unsigned fds;
+
+/* --- what the runtime asks for -------------------------------------------------------------------
+ */
+
+static char asked[256]; /* in order */
+static struct daemon *containerd, *dockerd;
+static struct volume *volume;
+static volume_fn *volume_fn_of;
+static bool docker_answers;
+static int volume_rc;
+
+static void ask(const char *what)
+{
+	ck_assert_uint_lt(strlen(asked) + strlen(what), sizeof asked);
+	strcat(asked, what);
+}
+
+void daemon_init(struct daemon *d, struct loop *l, struct reaper *r, const struct daemon_conf *conf,
+    daemon_fn *changed)
+{
+	ck_assert_ptr_eq(l, &loop);
+	*d = (struct daemon){.conf = conf, .changed = changed, .reaper = r};
+	if (strcmp(conf->name, "dockerd") == 0)
+		dockerd = d;
+	else
+		containerd = d;
+}
+
+static void become(struct daemon *d, enum daemon_state state)
+{
+	d->state = state;
+	d->changed(d);
+}
+
+void daemon_start(struct daemon *d)
+{
+	ask(d == dockerd ? "dockerd;" : "containerd;");
+	become(d, DAEMON_STARTING);
+}
+
+void daemon_stop(struct daemon *d, uint64_t wait_ms)
+{
+	ck_assert_uint_gt(wait_ms, 0);
+	ask(d == dockerd ? "stop dockerd;" : "stop containerd;");
+	become(d, DAEMON_STOPPING);
+}
+
+void daemon_done(struct daemon *d)
+{
+	d->state = DAEMON_DOWN;
+}
+
+bool daemon_answers(const struct addr *addr)
+{
+	ck_assert(addr->len > 0);
+	return docker_answers;
+}
+
+int volume_setup(struct volume *v, struct reaper *r, const struct volume_conf *conf, volume_fn *fn)
+{
+	ck_assert_ptr_eq(r, &reaper);
+	ck_assert_str_eq(conf->device, "/dev/vdb");
+	ask("volume;");
+	volume = v;
+	volume_fn_of = fn;
+	return volume_rc;
+}
+
+void volume_cancel(struct volume *v)
+{
+	(void)v;
+}
+
+static char prepare_says[64];
+static int prepare_rc;
+
+static int prepare(char *why, size_t cap)
+{
+	ck_assert(span_to_cstr(span_str(prepare_says), why, cap));
+	return prepare_rc;
+}
+
+/* --- the case ------------------------------------------------------------------------------------
+ */
+
+static const struct runtime_conf conf = {
+    .binary_dir = "/nonexistent",
+    .docker_socket = "/nonexistent/docker.sock",
+    .endpoint = "vsock:2375",
+    .data_device = "/dev/vdb",
+    .max_waiting = 4,
+    .prepare = prepare,
+    .prepare_ms = 5000,
+    .volume_ms = 5000,
+};
 
 static void on_signal(struct signals *s, int sig)
 {
@@ -33,335 +120,389 @@ static void on_signal(struct signals *s, int sig)
 		reaper_drain(&reaper);
 }
 
-static void setup(void)
+static bool setup(void)
 {
-	static struct runtime_conf conf = {.binary_dir = bin,
-	    .docker_socket = path,
-	    .endpoint = "vsock:2375",
-	    .max_waiting = WAITING};
+	struct span bad;
 
-	signal(SIGPIPE, SIG_IGN);
+	if (!cell_enter())
+		return false;
 	signals_block();
-	answers = 0;
-	strcpy(dir, "/tmp/runtime.XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(bin, sizeof bin, "%s/bin", dir);
-	ck_assert_int_eq(mkdir(bin, 0700), 0);
-	snprintf(path, sizeof path, "%s/docker.sock", dir);
+	ck_assert_int_eq(log_filter(span_str("off"), &bad), E_OK);
 	fds = fault_fds();
-	children = fault_children();
 	ck_assert_int_eq(loop_init(&loop), 0);
 	reaper_init(&reaper, &loop);
 	ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
 	runtime = runtime_new(&loop, &reaper, &conf);
 	ck_assert_ptr_nonnull(runtime);
-	ck_assert_str_eq(runtime_conf(runtime)->endpoint, "vsock:2375");
+	return true;
 }
 
-static void turns_until(unsigned n)
+/* Until no worker runs. */
+static void turn(void)
 {
-	for (int i = 0; i < PATIENCE_TURNS && answers < n; i++)
-		ck_assert_int_eq(loop_turn(&loop, 20), 0);
-	ck_assert_uint_eq(answers, n);
+	for (int i = 0; i < 3 || reaper_count(&reaper); i++)
+		ck_assert_int_eq(loop_turn(&loop, 10), 0);
 }
 
 static void teardown(void)
 {
 	runtime_free(runtime);
-	for (int i = 0; i < PATIENCE_TURNS && fault_children() > children; i++)
-		ck_assert_int_eq(loop_turn(&loop, 20), 0);
 	signals_done(&signals);
 	loop_done(&loop);
-	unlink(path);
-	rmdir(bin);
-	rmdir(dir);
 	ck_assert_uint_eq(fault_fds(), fds);
-	ck_assert_uint_eq(fault_children(), children);
+	ck_assert_uint_eq(fault_children(), 0);
 }
+
+/* Up to where the daemons begin. */
+static void start_to_containerd(void)
+{
+	ck_assert(runtime_start(runtime));
+	turn();
+	volume_fn_of(volume, 0, "");
+	turn();
+	ck_assert_str_eq(asked, "volume;containerd;");
+}
+
+static void start_to_ready(void)
+{
+	start_to_containerd();
+	become(containerd, DAEMON_READY);
+	turn();
+	ck_assert_str_eq(asked, "volume;containerd;dockerd;");
+	become(dockerd, DAEMON_READY);
+}
+
+/* --- tests ---------------------------------------------------------------------------------------
+ */
+
+START_TEST(step_by_step_to_ready)
+{
+	if (!setup())
+		return;
+	ck_assert(!runtime_is_ready(runtime));
+	strcpy(prepare_says, "no overlay filesystem: unknown");
+	start_to_ready();
+	ck_assert(runtime_is_ready(runtime));
+	ck_assert_str_eq(runtime_endpoint(runtime), "vsock:2375");
+	ck_assert_str_eq(runtime_notes(runtime),
+	    "prerequisites ready: no overlay filesystem: unknown; data volume ready; "
+	    "directories ready; containerd: ready; dockerd: ready");
+	ck_assert_ptr_nonnull(strstr(cell_read("/etc/containerd/config.toml"),
+	    "version = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\n"
+	    "  bin_dir = \"/var/lib/rancher/k3s/data/cni\"\n"
+	    "  conf_dir = \"/var/lib/rancher/k3s/agent/etc/cni/net.d\"\n"
+	    "  max_conf_num = 1\n"));
+	ck_assert_int_eq(access("/var/lib/rancher/k3s/agent/etc/cni/net.d", F_OK), 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(the_daemons_are_run_as_they_should_be)
+{
+	static const char *const expected[] = {"/nonexistent/dockerd",
+	    "--host=unix:///nonexistent/docker.sock",
+	    "--containerd=/run/containerd/containerd.sock", "--exec-root=/var/run/docker",
+	    "--data-root=/var/lib/docker", "--userland-proxy=false", NULL};
+	static const char *const others[] = {"/nonexistent/containerd", "--config",
+	    "/etc/containerd/config.toml", "--address", "/run/containerd/containerd.sock",
+	    "--state", "/run/containerd", NULL};
+
+	setenv("PATH", "/own/bin", 1);
+	if (!setup())
+		return;
+	for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+		ck_assert_pstr_eq(dockerd->conf->argv[i], expected[i]);
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		ck_assert_pstr_eq(containerd->conf->argv[i], others[i]);
+	ck_assert_str_eq(
+	    dockerd->conf->envp[0], "PATH=/nonexistent:/own/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	ck_assert_str_eq(dockerd->conf->log_paths[0], "/arcbox/log/dockerd.log");
+	ck_assert_str_eq(containerd->conf->log_paths[1], "/tmp/containerd.log");
+	teardown();
+}
+END_TEST
+
+START_TEST(many_ask_and_it_starts_once)
+{
+	if (!setup())
+		return;
+	for (int i = 0; i < 1000; i++)
+		ck_assert(runtime_start(runtime));
+	turn();
+	for (int i = 0; i < 1000; i++)
+		ck_assert(runtime_start(runtime));
+	ck_assert_str_eq(asked, "volume;");
+	teardown();
+}
+END_TEST
+
+START_TEST(an_engine_that_is_there_is_left_alone)
+{
+	if (!setup())
+		return;
+	docker_answers = true;
+	ck_assert(!runtime_start(runtime));
+	turn();
+	ck_assert_str_eq(asked, "");
+	teardown();
+}
+END_TEST
+
+static void check_failed(const char *notes)
+{
+	ck_assert(!runtime_is_ready(runtime));
+	ck_assert_str_eq(runtime_notes(runtime), notes);
+}
+
+START_TEST(each_step_may_fail_and_a_later_start_work)
+{
+	if (!setup())
+		return;
+	prepare_rc = -1;
+	strcpy(prepare_says, "/tmp is not writable");
+	ck_assert(runtime_start(runtime));
+	turn();
+	check_failed("prerequisites failed: /tmp is not writable");
+
+	prepare_rc = 0;
+	prepare_says[0] = '\0';
+	ck_assert(runtime_start(runtime));
+	turn();
+	volume_fn_of(volume, -EINVAL, "/dev/vdb holds ext4");
+	check_failed("prerequisites ready; data volume setup failed: /dev/vdb holds ext4");
+
+	volume_rc = -EAGAIN;
+	ck_assert(runtime_start(runtime));
+	turn();
+	check_failed(
+	    "prerequisites ready; data volume setup failed: Resource temporarily unavailable");
+
+	volume_rc = 0;
+	asked[0] = '\0';
+	start_to_containerd();
+	containerd->rc = -ENOENT;
+	become(containerd, DAEMON_DOWN);
+	check_failed("prerequisites ready; data volume ready; directories ready; "
+		     "containerd failed: No such file or directory");
+
+	asked[0] = '\0';
+	start_to_containerd();
+	become(containerd, DAEMON_READY);
+	turn();
+	dockerd->rc = -ECHILD;
+	strcpy(dockerd->words, "no space");
+	become(dockerd, DAEMON_DOWN);
+	check_failed(
+	    "prerequisites ready; data volume ready; directories ready; containerd: ready; "
+	    "dockerd failed: it ended at once; last log lines: no space");
+
+	asked[0] = '\0';
+	ck_assert(runtime_start(runtime)); /* containerd is still there */
+	turn();
+	volume_fn_of(volume, 0, "");
+	turn();
+	ck_assert_str_eq(asked, "volume;dockerd;");
+	dockerd->rc = -ETIMEDOUT;
+	dockerd->words[0] = '\0';
+	become(dockerd, DAEMON_DOWN);
+	ck_assert_ptr_nonnull(
+	    strstr(runtime_notes(runtime), "dockerd failed: it was not ready in time"));
+	teardown();
+}
+END_TEST
+
+START_TEST(a_worker_that_cannot_start_fails_its_step)
+{
+	if (!setup())
+		return;
+	fault_arm("fork", 1, EAGAIN, false);
+	ck_assert(runtime_start(runtime));
+	turn();
+	ck_assert(fault_disarm());
+	check_failed("prerequisites failed: Resource temporarily unavailable");
+	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+	ck_assert(runtime_start(runtime));
+	turn();
+	volume_fn_of(volume, 0, "made");
+	turn();
+	check_failed("prerequisites ready; data volume ready: made; directories failed: "
+		     "Read-only file system");
+	teardown();
+}
+END_TEST
+
+START_TEST(it_is_not_ready_while_dockerd_is_dead)
+{
+	if (!setup())
+		return;
+	start_to_ready();
+	become(dockerd, DAEMON_STARTING);
+	ck_assert(!runtime_is_ready(runtime));
+	become(dockerd, DAEMON_WAITING);
+	ck_assert(!runtime_is_ready(runtime));
+	ck_assert(runtime_start(runtime)); /* under way, by supervision */
+	turn();
+	ck_assert_str_eq(asked, "volume;containerd;dockerd;");
+	become(dockerd, DAEMON_STARTING);
+	become(dockerd, DAEMON_READY);
+	ck_assert(runtime_is_ready(runtime));
+	teardown();
+}
+END_TEST
+
+static struct runtime_status seen;
+static unsigned probes;
 
 static void took(const struct runtime_status *status, const struct runtime_caller *caller)
 {
-	ck_assert_int_eq(caller->tag, 5);
+	ck_assert_uint_eq(caller->id[1], 7);
 	seen = *status;
-	answers++;
+	probes++;
 }
 
-static int probe(void)
+static void probe(void)
 {
-	return runtime_probe(runtime, took, &(struct runtime_caller){.tag = 5});
-}
+	const struct runtime_caller caller = {.id = {0, 7}};
+	unsigned before = probes;
 
-static int listen_there(void)
-{
-	struct addr a;
-	int fd;
-
-	ck_assert_int_eq(addr_unix(path, &a), E_OK);
-	fd = sock_listen(&a, 4);
-	ck_assert_int_ge(fd, 0);
-	return fd;
-}
-
-/* Plays dockerd: answers every connection that asks with `text`, until the probe is through. */
-static void serve(int listen_fd, const char *text)
-{
-	struct addr peer;
-	char request[512];
-	int held[8];
-	size_t n = 0;
-
-	for (int i = 0; i < PATIENCE_TURNS && answers == 0; i++) {
+	ck_assert_int_eq(runtime_probe(runtime, took, &caller), 0);
+	for (int i = 0; i < 500 && probes == before; i++)
 		ck_assert_int_eq(loop_turn(&loop, 10), 0);
-		if (n < 8 && (held[n] = sock_accept(listen_fd, &peer)) >= 0)
-			n++;
-		for (size_t k = 0; text && k < n; k++)
-			if (read(held[k], request, sizeof request) > 0)
-				ck_assert_int_gt(write(held[k], text, strlen(text)), 0);
-	}
-	while (n > 0)
-		close(held[--n]);
-	ck_assert_uint_ge(answers, 1);
+	ck_assert_uint_eq(probes, before + 1);
 }
 
-/* What the answer must say of the runtime as a whole. */
-static void check_detail(const char *socket_state, const char *binaries)
+START_TEST(a_probe_tells_of_the_dead)
 {
-	char detail[RUNTIME_DETAIL_BYTES];
-
-	snprintf(detail, sizeof detail, "docker socket %s: %s%s", socket_state, path, binaries);
-	ck_assert_str_eq(seen.detail, detail);
-	ck_assert_str_eq(seen.docker_detail, detail);
-	ck_assert(!seen.docker_ready && !seen.api_ready);
-}
-
-START_TEST(nothing_is_there)
-{
-	char missing[256];
-
-	setup();
-	ck_assert_int_eq(probe(), 0);
-	ck_assert_uint_eq(answers, 0);
-	turns_until(1);
-	snprintf(missing, sizeof missing,
-	    "; missing runtime binaries under %s: dockerd, containerd, containerd-shim-runc-v2, "
-	    "runc",
-	    bin);
-	check_detail("missing", missing);
-	ck_assert_str_eq(seen.endpoint, "vsock:2375");
-	teardown();
-}
-END_TEST
-
-START_TEST(a_dead_socket_is_there_but_not_reachable)
-{
-	setup();
-	close(listen_there());
-	ck_assert_int_eq(probe(), 0);
-	turns_until(1);
-	ck_assert(!seen.docker_ready);
-	ck_assert_ptr_eq(
-	    strstr(seen.detail, "docker socket exists but not reachable: "), seen.detail);
-	teardown();
-}
-END_TEST
-
-START_TEST(the_api_answers)
-{
-	int fd;
-
-	setup();
-	fd = listen_there();
-	ck_assert_int_eq(probe(), 0);
-	serve(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK");
-	ck_assert(seen.docker_ready && seen.api_ready);
-	ck_assert_str_eq(seen.detail, "docker socket ready");
-	ck_assert_str_eq(seen.docker_detail, "API /_ping OK");
-	close(fd);
-	teardown();
-}
-END_TEST
-
-START_TEST(the_api_is_still_starting)
-{
-	static const char *const texts[] = {
-	    NULL, "HTTP/1.1 503 Wait\r\nContent-Length: 0\r\n\r\n", "garbage\r\n\r\n"};
-
-	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-		int fd;
-
-		setup();
-		fd = listen_there();
-		ck_assert_int_eq(probe(), 0);
-		serve(fd, texts[i]);
-		ck_assert(seen.docker_ready && !seen.api_ready);
-		ck_assert_str_eq(seen.docker_detail, "socket connectable, API initializing");
-		close(fd);
-		teardown();
-	}
-}
-END_TEST
-
-START_TEST(callers_share_a_probe)
-{
-	setup();
-	for (int i = 0; i < WAITING; i++)
-		ck_assert_int_eq(probe(), 0);
-	ck_assert_int_eq(probe(), -EAGAIN);
-	ck_assert_int_eq(loop_turn(&loop, 0), 0);
-	ck_assert_uint_eq(reaper_count(&reaper), 1);
-	turns_until(WAITING);
-	ck_assert_int_eq(probe(), 0);
-	turns_until(WAITING + 1);
-	teardown();
-}
-END_TEST
-
-START_TEST(is_freed_with_a_probe_under_way)
-{
-	int fd;
-
-	setup();
-	fd = listen_there();
-	ck_assert_int_eq(probe(), 0);
-	ck_assert_int_eq(loop_turn(&loop, 0), 0);
-	close(fd);
-	teardown();
-	ck_assert_uint_eq(answers, 0);
-}
-END_TEST
-
-START_TEST(is_freed_with_a_look_under_way)
-{
-	setup();
-	ck_assert_int_eq(probe(), 0);
-	ck_assert_int_eq(loop_turn(&loop, 0), 0);
-	ck_assert_uint_eq(reaper_count(&reaper), 1);
-	teardown();
-	ck_assert_uint_eq(answers, 0);
-}
-END_TEST
-
-/* --- binaries --------------------------------------------------------------------------------- */
-
-static void put_binary(const char *name, mode_t mode)
-{
-	char program[128];
-	int fd;
-
-	snprintf(program, sizeof program, "%s/%s", bin, name);
-	fd = open(program, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(fchmod(fd, mode), 0);
-	close(fd);
-}
-
-static void take_binary(const char *name)
-{
-	char program[128];
-
-	snprintf(program, sizeof program, "%s/%s", bin, name);
-	ck_assert_int_eq(remove(program), 0);
-}
-
-START_TEST(programs_that_are_there_are_not_missing)
-{
-	char missing[256];
-
-	setup();
-	put_binary("dockerd", 0755);
-	put_binary("containerd", 0644);
-	put_binary("runc", 0755);
-	ck_assert_int_eq(probe(), 0);
-	turns_until(1);
-	snprintf(missing, sizeof missing,
-	    "; missing runtime binaries under %s: containerd, containerd-shim-runc-v2", bin);
-	check_detail("missing", missing);
-	put_binary("containerd", 0100);
-	put_binary("containerd-shim-runc-v2", 0755);
-	ck_assert_int_eq(probe(), 0);
-	turns_until(2);
-	check_detail("missing", "");
-	take_binary("dockerd");
-	take_binary("containerd");
-	take_binary("containerd-shim-runc-v2");
-	take_binary("runc");
-	teardown();
-}
-END_TEST
-
-START_TEST(a_look_that_cannot_be_taken_says_so)
-{
-	char reason[256];
-
-	setup();
-	fault_arm("fork", 1, EAGAIN, false);
-	ck_assert_int_eq(probe(), 0);
-	turns_until(1);
-	ck_assert(fault_disarm());
-	snprintf(reason, sizeof reason, "; cannot look into %s: %s", bin, err_text(-EAGAIN));
-	check_detail("missing", reason);
-	fault_arm("write", 1, EIO, false); /* the worker's report */
-	ck_assert_int_eq(probe(), 0);
-	turns_until(2);
-	ck_assert(fault_disarm());
-	snprintf(reason, sizeof reason, "; cannot look into %s: %s", bin, err_text(-EIO));
-	check_detail("missing", reason);
-	teardown();
-}
-END_TEST
-
-/* Mounts a filesystem whose server never answers, seen by this process only. The server's
- * descriptor, or -1 where that is not possible; closing it ends what hangs. */
-static int hang(const char *at)
-{
-	char options[64];
-	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-
-	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
-	if (fd >= 0 && unshare(CLONE_NEWNS) == 0 &&
-	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	    mount("hung", at, "fuse", MS_NODEV | MS_NOSUID, options) == 0)
-		return fd;
-	if (fd >= 0)
-		close(fd);
-	return -1;
-}
-
-START_TEST(a_directory_that_hangs_holds_up_nobody)
-{
-	char reason[256];
-	int fuse, turns = 0;
-
-	setup();
-	fuse = hang(bin);
-	if (fuse < 0) {
-		skip_test("no FUSE filesystem can be mounted here");
-		teardown();
+	if (!setup())
 		return;
-	}
-	snprintf(reason, sizeof reason, "; no answer from %s", bin);
-	for (unsigned n = 1; n <= 2; n++) {
-		ck_assert_int_eq(probe(), 0);
-		for (; answers < n && turns < PATIENCE_TURNS; turns++)
-			ck_assert_int_eq(loop_turn(&loop, 20), 0);
-		ck_assert_uint_eq(answers, n);
-		check_detail("missing", reason);
-		ck_assert_uint_eq(reaper_count(&reaper), 1); /* a second does not join it */
-	}
-	ck_assert_int_gt(turns, 10); /* the loop went on meanwhile */
-	close(fuse);
-	for (int i = 0; i < PATIENCE_TURNS && reaper_count(&reaper); i++)
-		ck_assert_int_eq(loop_turn(&loop, 20), 0);
-	ck_assert_uint_eq(answers, 2); /* nobody waits for what it found */
-	ck_assert_int_eq(umount2(bin, MNT_DETACH), 0);
-	ck_assert_int_eq(probe(), 0);
-	turns_until(3);
-	ck_assert_ptr_nonnull(strstr(seen.detail, "; missing runtime binaries under "));
+	probe();
+	ck_assert(!seen.starting && !seen.docker_failed && !seen.containerd_failed);
+	start_to_ready();
+	strcpy(dockerd->words, "panic: x");
+	become(dockerd, DAEMON_WAITING);
+	probe();
+	ck_assert(seen.starting && seen.docker_failed && !seen.containerd_failed);
+	ck_assert_ptr_nonnull(strstr(seen.docker_detail, "; last log lines: panic: x"));
+	ck_assert_ptr_null(strstr(seen.detail, "panic"));
+	memset(dockerd->words, 'x', sizeof dockerd->words - 1);
+	probe();
+	ck_assert_uint_eq(strlen(seen.docker_detail), sizeof seen.docker_detail - 1);
 	teardown();
 }
 END_TEST
 
-/* --- the proxy's answer ----------------------------------------------------------------------- */
+static char then_said[512];
+
+static void then(void *ctx, int rc, const char *notes)
+{
+	ck_assert_ptr_eq(ctx, then_said);
+	snprintf(then_said, sizeof then_said, "%d %s", rc, notes);
+}
+
+START_TEST(kubernetes_needs_containerd_only)
+{
+	if (!setup())
+		return;
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), 0);
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), -EBUSY);
+	turn();
+	volume_fn_of(volume, 0, "");
+	turn();
+	ck_assert_str_eq(then_said, "");
+	become(containerd, DAEMON_READY);
+	ck_assert_str_eq(then_said,
+	    "0 prerequisites ready; data volume ready; directories ready; containerd: ready");
+	turn();
+	ck_assert_str_eq(asked, "volume;containerd;");
+	ck_assert(!runtime_is_ready(runtime));
+	ck_assert(runtime_start(runtime)); /* and now all of it */
+	turn();
+	volume_fn_of(volume, 0, "");
+	turn();
+	ck_assert_str_eq(asked, "volume;containerd;volume;dockerd;");
+	then_said[0] = '\0';
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), 0);
+	ck_assert_str_eq(then_said, "");
+	turn();
+	ck_assert_int_eq(strncmp(then_said, "0 ", 2), 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_start_goes_on_as_far_as_anybody_wants)
+{
+	if (!setup())
+		return;
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), 0);
+	ck_assert(runtime_start(runtime));
+	turn();
+	volume_fn_of(volume, 0, "");
+	turn();
+	runtime_forget(runtime);
+	become(containerd, DAEMON_READY);
+	turn();
+	ck_assert_str_eq(then_said, "");
+	ck_assert_str_eq(asked, "volume;containerd;dockerd;");
+	teardown();
+}
+END_TEST
+
+START_TEST(who_needs_containerd_learns_of_a_failure)
+{
+	if (!setup())
+		return;
+	prepare_rc = -1;
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), 0);
+	turn();
+	ck_assert_str_eq(then_said, "-125 prerequisites failed: Input/output error");
+	teardown();
+}
+END_TEST
+
+static unsigned stops;
+
+static void stopped(void *ctx)
+{
+	ck_assert_ptr_eq(ctx, &stops);
+	stops++;
+}
+
+START_TEST(dockerd_ends_before_containerd)
+{
+	if (!setup())
+		return;
+	start_to_ready();
+	asked[0] = '\0';
+	runtime_stop(runtime, 10000, stopped, &stops);
+	ck_assert_str_eq(asked, "stop dockerd;");
+	become(dockerd, DAEMON_DOWN);
+	ck_assert_str_eq(asked, "stop dockerd;stop containerd;");
+	ck_assert_uint_eq(stops, 0);
+	become(containerd, DAEMON_DOWN);
+	ck_assert_uint_eq(stops, 1);
+	ck_assert(!runtime_start(runtime));
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), -ESHUTDOWN);
+	turn();
+	ck_assert_str_eq(asked, "stop dockerd;stop containerd;");
+	teardown();
+}
+END_TEST
+
+START_TEST(a_start_that_is_under_way_ends)
+{
+	if (!setup())
+		return;
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), 0);
+	turn();
+	runtime_stop(runtime, 10000, stopped, &stops);
+	ck_assert_uint_eq(stops, 1);
+	ck_assert_int_eq(strncmp(then_said, "-108 ", 5), 0);
+	volume_fn_of(volume, 0, "");
+	turn();
+	ck_assert_str_eq(asked, "volume;");
+	teardown();
+}
+END_TEST
 
 START_TEST(the_refusal_is_a_whole_answer)
 {
@@ -380,16 +521,19 @@ END_TEST
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
-	    nothing_is_there,
-	    a_dead_socket_is_there_but_not_reachable,
-	    the_api_answers,
-	    the_api_is_still_starting,
-	    callers_share_a_probe,
-	    is_freed_with_a_probe_under_way,
-	    is_freed_with_a_look_under_way,
-	    programs_that_are_there_are_not_missing,
-	    a_look_that_cannot_be_taken_says_so,
-	    a_directory_that_hangs_holds_up_nobody,
+	    step_by_step_to_ready,
+	    the_daemons_are_run_as_they_should_be,
+	    many_ask_and_it_starts_once,
+	    an_engine_that_is_there_is_left_alone,
+	    each_step_may_fail_and_a_later_start_work,
+	    a_worker_that_cannot_start_fails_its_step,
+	    it_is_not_ready_while_dockerd_is_dead,
+	    a_probe_tells_of_the_dead,
+	    kubernetes_needs_containerd_only,
+	    a_start_goes_on_as_far_as_anybody_wants,
+	    who_needs_containerd_learns_of_a_failure,
+	    dockerd_ends_before_containerd,
+	    a_start_that_is_under_way_ends,
 	    the_refusal_is_a_whole_answer,
 	    NULL,
 	};

@@ -21,6 +21,18 @@ static struct signals signals;
 static struct shutdown sd;
 static struct child child;
 static int status;
+static uint64_t services_ms;
+static bool services_hang;
+
+static void services(struct shutdown *s, uint64_t wait_ms)
+{
+	services_ms = wait_ms;
+	ck_assert_int_eq(status, -1); /* all others still run */
+	if (!services_hang)
+		shutdown_services_ended(s);
+}
+
+static const struct shutdown_conf agent_conf = {0}, services_conf = {.services = services};
 
 static void on_signal(struct signals *s, int sig)
 {
@@ -46,7 +58,7 @@ static void setup(void)
 	ck_assert_int_eq(loop_init(&loop), 0);
 	reaper_init(&reaper, &loop);
 	ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
-	shutdown_init(&sd, &loop, &reaper, NULL);
+	shutdown_init(&sd, &loop, &reaper, &agent_conf);
 	ck_assert(!shutdown_begun(&sd));
 }
 
@@ -120,6 +132,35 @@ START_TEST(the_time_is_bounded)
 }
 END_TEST
 
+START_TEST(services_come_first)
+{
+	setup();
+	shutdown_init(&sd, &loop, &reaper, &services_conf);
+	start_child("sleep 100");
+	shutdown_begin(&sd, 20);
+	turns_until_stopped();
+	ck_assert_uint_eq(services_ms / 1000, 17); /* the rest is for the others */
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	teardown();
+}
+END_TEST
+
+START_TEST(services_that_hang_have_their_time_only)
+{
+	uint64_t start_ns = clock_mono_ns();
+
+	setup();
+	shutdown_init(&sd, &loop, &reaper, &services_conf);
+	services_hang = true;
+	start_child("sleep 100");
+	shutdown_begin(&sd, 1);
+	turns_until_stopped();
+	ck_assert_uint_ge(clock_mono_ns() - start_ns, 750 * NS_PER_MS);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	teardown();
+}
+END_TEST
+
 /* --- the machine's end: in a PID namespace, which ends as a machine does ------------------------
  */
 
@@ -152,6 +193,8 @@ static void start_others(bool stubborn)
 	}
 }
 
+static const struct shutdown_conf machine_conf = {.machine = true, .last = last};
+
 /* The life of PID 1. */
 static void live_and_end(bool stubborn)
 {
@@ -162,7 +205,7 @@ static void live_and_end(bool stubborn)
 	ck_assert_int_eq(loop_init(&loop), 0);
 	reaper_init(&reaper, &loop);
 	ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
-	shutdown_init(&sd, &loop, &reaper, last);
+	shutdown_init(&sd, &loop, &reaper, &machine_conf);
 	start_others(stubborn);
 	shutdown_begin(&sd, 1);
 	for (;;)
@@ -246,6 +289,8 @@ Suite *suite(void)
 	    a_child_ends_by_sigterm,
 	    a_child_that_ignores_it_is_killed,
 	    the_time_is_bounded,
+	    services_come_first,
+	    services_that_hang_have_their_time_only,
 	    NULL,
 	};
 
