@@ -54,7 +54,7 @@ struct daemon {
 	pid_t pid; /* 0 when it does not run */
 	char words[DAEMON_WORDS_BYTES]; /* what it last wrote before it died unasked; "" until then
 					 */
-	unsigned rung; /* DOWN after daemon_stop: how many rungs that took */
+	unsigned rung;                  /* DOWN after daemon_stop: how many rungs that took */
 
 	/* private */
 	struct reaper *reaper;

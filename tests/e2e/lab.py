@@ -23,9 +23,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 PATIENCE_S = 30  # after which a condition is given up; nothing is ever measured by it
 
 
-def until(condition, what):
+def until(condition, what, patience_s=PATIENCE_S):
     """Waits for a true value and returns it."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while True:
         value = condition()
         if value:

@@ -144,7 +144,7 @@ class Streams(BridgeTest):
         self.assertEqual(receive_all(stream), b"received 300000\n")
 
     def test_a_guest_that_reads_late_holds_the_host_back(self):
-        stream = self.ask("late", 1500)
+        stream = self.ask("late", 2500)
         stream.settimeout(0.3)
         sent = 0
         with self.assertRaises(TimeoutError):
@@ -167,6 +167,15 @@ class Streams(BridgeTest):
 
     def test_a_port_where_nobody_listens(self):
         self.assertIsNone(self.machine.connect(PORT + 1))
+
+    def test_a_paused_machine_goes_on(self):
+        stream = self.ask("echo")
+        stream.sendall(b"before")
+        self.assertEqual(stream.recv(64), b"before")
+        self.machine.qmp("stop")
+        stream.sendall(b"meanwhile")
+        self.machine.qmp("cont")
+        self.assertEqual(stream.recv(64), b"meanwhile")
 
     # --- one side goes away in mid-stream ---
 

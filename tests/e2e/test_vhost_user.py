@@ -1,12 +1,15 @@
 """vsock-bridge against a guest and a front end that are this process: every packet by hand, and all
 that no driver should do."""
 
+import os
 import resource
 import signal
 import socket
 import struct
 import time
+from pathlib import Path
 
+import lab
 import vhost
 from lab import AGENT, Lab, LabTest, PATIENCE_S, descriptors, end, until
 from vhost import Device, FrontEnd
@@ -19,6 +22,11 @@ RCV, SEND = 1, 2
 
 def limited(files):
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
+def cpu_s(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 class DeviceTest(LabTest):
@@ -146,6 +154,8 @@ class Protocol(DeviceTest):
         ):
             table = struct.pack("=IIQQQQ", 1, 0, *layout)
             self.assertFalse(self.device.tell(vhost.SET_MEM_TABLE, table, [memory]), layout)
+            self.device.transmit(RW, 5)
+            self.assert_closed(self.call())
         self.assert_well()
 
     def test_garbage_ends_the_front_end_only(self):
@@ -324,6 +334,38 @@ class Streams(DeviceTest):
         self.receive_until(RST)
         while stream.recv(65536):
             pass
+
+    def test_nothing_spins(self):
+        """Streams in every state in which they wait take no time."""
+        half, asked = self.connect()
+        self.device.transmit(SHUTDOWN, asked.src_port, 1024, flags=SEND)
+        self.assertEqual(half.recv(1), b"")
+        other_half, _ = self.connect()
+        other_half.shutdown(socket.SHUT_WR)
+        self.receive(SHUTDOWN)
+        deaf, asked = self.connect()
+        self.device.transmit(SHUTDOWN, asked.src_port, 1024, flags=RCV)
+        deaf_program, asked = self.connect()
+        deaf_program.shutdown(socket.SHUT_RD)
+        self.device.transmit(RW, asked.src_port, 1024, b"x")
+        self.receive(SHUTDOWN)
+        without_credit, _ = self.connect(buf_alloc=0)
+        without_credit.sendall(b"x")
+        self.receive(CREDIT_REQUEST)
+        gone_without_credit, _ = self.connect(buf_alloc=0)
+        gone_without_credit.sendall(b"x")
+        self.receive(CREDIT_REQUEST)
+        gone_without_credit.close()
+        gone, _ = self.connect()
+        gone.close()
+        self.receive(SHUTDOWN)
+        silent, _ = self.connect()
+        for _ in range(8):
+            self.device.transmit(RW, asked.src_port, 1024, bytes(8192))
+        self.device.settle()
+        before = cpu_s(self.bridge.pid)
+        time.sleep(0.5)
+        self.assertLess(cpu_s(self.bridge.pid) - before, 0.1)
 
     def test_headers_in_pieces(self):
         """A header may be cut anywhere, and payload too."""
@@ -683,8 +725,6 @@ class Lives(DeviceTest):
 
 class CommandLine(DeviceTest):
     def run_bridge(self, *arguments):
-        import lab
-
         return lab.run(BRIDGE, *map(str, arguments))
 
     def test_help_and_version(self):

@@ -85,14 +85,14 @@ class Vm:
     def console(self):
         return self.machine.console()
 
-    def until(self, condition, what):
+    def until(self, condition, what, patience_s=lab.PATIENCE_S):
         """As lab.until, but a machine that is off does nothing any more."""
 
         def met_or_off():
             return condition() or (not self.machine.is_on() and "off")
 
         try:
-            value = until(met_or_off, what)
+            value = until(met_or_off, what, patience_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.console()[-6000:]}") from None
         if value == "off":

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PONG         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
-#define NOT_YET      "HTTP/1.1 503 Wait\r\nContent-Length: 0\r\n\r\n"
-#define WHY_NOT      "prerequisites failed: as the test wants it; "
+#define PONG    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
+#define NOT_YET "HTTP/1.1 503 Wait\r\nContent-Length: 0\r\n\r\n"
+#define WHY_NOT "prerequisites failed: as the test wants it; "
 
 static struct rpc_case c;
 static char dir[32], path[64];

@@ -103,7 +103,7 @@ static void give_deadline(struct connection *c, uint64_t ms)
 static void host_ends(struct connection *c, uint8_t directions)
 {
 	c->host_shutdown |= directions;
-	if (c->host_shutdown == SHUTDOWN_BOTH && !timer_armed(&c->deadline))
+	if (c->known && c->host_shutdown == SHUTDOWN_BOTH && !timer_armed(&c->deadline))
 		give_deadline(c, CLOSE_MS);
 }
 
@@ -159,12 +159,20 @@ static void lose_reader(struct connection *c)
 	host_ends(c, SHUTDOWN_RCV);
 }
 
-/* After bytes were taken: passes on the end that follows them, and lets the guest know of room
- * before it runs out. */
+/* Passes on the end of the guest's bytes behind the last of them; once, since that itself is an
+ * event of the socket. */
+static void pass_on_end(struct connection *c)
+{
+	if (c->passed_on || c->out.n || !(c->guest_shutdown & SHUTDOWN_SEND))
+		return;
+	c->passed_on = true;
+	shutdown(c->source.fd, SHUT_WR);
+}
+
+/* After bytes were taken: lets the guest know of room before it runs out. */
 static void after_write(struct connection *c)
 {
-	if (c->out.n == 0 && (c->guest_shutdown & SHUTDOWN_SEND))
-		shutdown(c->source.fd, SHUT_WR);
+	pass_on_end(c);
 	if (c->known && forwarded(c) - c->told >= c->vsock->conf.buffer_bytes / 4)
 		c->due |= DUE_CREDIT_UPDATE;
 	wake(c);
@@ -280,6 +288,12 @@ static void receive_reset(struct connection *c)
 	end_if_over(c);
 }
 
+static void receive_credit_request(struct connection *c)
+{
+	c->due |= DUE_CREDIT_UPDATE;
+	wake(c);
+}
+
 /* Each packet of the guest says how much room it has. */
 static void hear_credit(struct connection *c, const struct packet *p)
 {
@@ -304,7 +318,7 @@ void connection_receive(struct connection *c, const struct packet *p, struct iov
 	case VIRTIO_VSOCK_OP_RESPONSE: receive_response(c); break;
 	case VIRTIO_VSOCK_OP_RW: receive_bytes(c, p, payload); break;
 	case VIRTIO_VSOCK_OP_SHUTDOWN: receive_shutdown(c, p); break;
-	case VIRTIO_VSOCK_OP_CREDIT_REQUEST: c->due |= DUE_CREDIT_UPDATE; /* fall through */
+	case VIRTIO_VSOCK_OP_CREDIT_REQUEST: receive_credit_request(c); break;
 	case VIRTIO_VSOCK_OP_CREDIT_UPDATE: wake(c); break;
 	default: reset(c);
 	}

@@ -41,6 +41,7 @@ struct connection {
 	uint8_t told_shutdown;  /* of which the guest knows */
 	bool known;             /* the guest can reach it */
 	bool open;              /* it has been answered */
+	bool passed_on;         /* the host program knows the end of the guest's bytes */
 	bool readable, hung_up; /* the socket */
 	bool starved;           /* out of credit, and the guest was asked for more */
 };

@@ -45,7 +45,7 @@ static const struct option_row rows[] = {
     {'m', "max-connections", "N", NUMBER, AT(max_connections), 1, 1 << 16,
 	"at once, from either side; 4096 unless given"},
     {'b', "buffer", "BYTES", BYTES, AT(buffer_bytes), 4096, 1 << 30,
-	"what a slow program of the host makes each connection hold at most; 256K unless given"},
+	"what a connection holds for a slow program of the host; 256K unless given"},
     {'l', "log", "FILTER", TEXT, AT(log), 0, 0, "error, warn, info, debug; warn unless given"},
     {'h', "help", NULL, SWITCH, AT(help), 0, 0, "show this"},
     {'V', "version", NULL, SWITCH, AT(version), 0, 0, "show the version"},

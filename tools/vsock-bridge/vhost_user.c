@@ -55,6 +55,10 @@ enum {
 	RING_NO_FD = 1 << 8,
 };
 
+_Static_assert(sizeof(struct guest_layout) == 32, "a region of SET_MEM_TABLE");
+_Static_assert(
+    sizeof((struct vhost_message *)NULL)->payload.addresses == ADDRESSES, "SET_VRING_ADDR");
+
 static const uint64_t own_features = BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |
     BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(F_PROTOCOL_FEATURES);
 static const uint64_t own_protocol_features =
@@ -123,28 +127,29 @@ static int nothing(struct vhost_user *u, struct vhost_message *m)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-/* Rings go on where they are in the new memory. */
+/* Rings go on where they are in the new memory; those that are not there stop. */
 static int move_rings(struct vhost_user *u)
 {
 	int rc = 0;
 
-	for (unsigned i = 0; i < VHOST_USER_RINGS && rc == 0; i++)
-		if (u->rings[i].vq.live)
-			rc = virtqueue_start(&u->rings[i].vq);
+	for (unsigned i = 0; i < VHOST_USER_RINGS; i++)
+		if (u->rings[i].vq.live && virtqueue_start(&u->rings[i].vq) < 0)
+			rc = -EINVAL;
 	return rc;
 }
 
 static int set_mem_table(struct vhost_user *u, struct vhost_message *m)
 {
 	const unsigned n = m->payload.memory.n;
-	int rc = 0;
+	int rc = 0, moved;
 
 	if (n != m->n_fds || m->head.bytes < MEMORY + n * sizeof(struct guest_layout))
 		return -EINVAL;
 	guest_memory_clear(&u->memory);
 	for (unsigned i = 0; i < n && rc == 0; i++)
 		rc = guest_memory_add(&u->memory, m->fds[i], &m->payload.memory.regions[i]);
-	return rc < 0 ? rc : move_rings(u);
+	moved = move_rings(u);
+	return rc < 0 ? rc : moved;
 }
 
 /* --- rings ------------------------------------------------------------------------------------ */
