@@ -37,7 +37,7 @@ struct options {
 	const char *log, *log_file;
 	bool set_clock;
 	/* bringing the system up */
-	const char *hostname;
+	const char *hostname, *iptables;
 	struct option_list docker_dns;
 	bool keep_root;
 	uint64_t init_ms, modules_ms, share_ms;
@@ -54,6 +54,8 @@ struct options {
 	uint64_t dns_rcvbuf_bytes, dns_max_clients, dns_max_buffered_bytes, dns_idle_ms;
 	uint64_t dns_max_inflight, dns_max_askers, dns_timeout_ms, dns_probe_ms;
 	uint64_t dns_cache_entries, dns_cache_bytes;
+	uint64_t dns_cache_ttl_secs, dns_negative_ttl_secs, dns_stale_secs;
+	uint64_t docker_inspects, probe_ms, shutdown_secs, disks_ms, iptables_ms;
 	uint64_t docker_max_containers, docker_event_bytes, docker_answer_bytes;
 	uint64_t docker_answer_ms, docker_retry_ms, docker_retry_max_ms;
 	/* what was asked for instead of running */

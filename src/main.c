@@ -37,6 +37,7 @@ struct agent {
 	struct loop loop;
 	struct reaper reaper;
 	struct signals signals;
+	struct shutdown_conf end;
 	struct shutdown shutdown;
 	struct network *network;
 	struct shares shares;
@@ -269,10 +270,6 @@ static void last_of_all(struct shutdown *s)
 	end_log_file(container_of(s, struct agent, shutdown));
 }
 
-static const struct shutdown_conf agents_end = {.services = end_services};
-static const struct shutdown_conf machines_end = {
-    .machine = true, .services = end_services, .last = last_of_all};
-
 /* Addresses for resolv.conf: the agent's own DNS, or without it those that it would ask. */
 static size_t list_nameservers(
     const struct options *o, char texts[][IP_TEXT_BYTES], const char *list[OPTIONS_LIST])
@@ -349,7 +346,8 @@ static void start_network(struct agent *a)
 	const struct network_conf conf = {
 	    .mode = a->brings_up ? NETWORK_WHOLE : NETWORK_KEEP,
 	    .hostname = o->hostname,
-	    .iptables = "/sbin/iptables",
+	    .iptables = o->iptables,
+	    .iptables_ms = o->iptables_ms,
 	    .sandbox_subnet = "172.20.0.0/16",
 	    .retry_ms = o->dhcp_retry_ms,
 	    .retry_max_ms = o->dhcp_retry_max_ms,
@@ -418,7 +416,15 @@ static void start_dns(struct agent *a)
 		    .max_askers = o->dns_max_askers,
 		    .timeout_ms = o->dns_timeout_ms,
 		    .probe_ms = o->dns_probe_ms,
-		    .cache = {o->dns_cache_entries, o->dns_cache_bytes, {a->seed[0], a->seed[1]}},
+		    .cache =
+			{
+			    .max_entries = o->dns_cache_entries,
+			    .max_bytes = o->dns_cache_bytes,
+			    .ttl_secs = (uint32_t)o->dns_cache_ttl_secs,
+			    .negative_ttl_secs = (uint32_t)o->dns_negative_ttl_secs,
+			    .stale_secs = (uint32_t)o->dns_stale_secs,
+			    .seed = {a->seed[0], a->seed[1]},
+			},
 		},
 	};
 
@@ -438,6 +444,7 @@ static void start_watch(struct agent *a)
 	const struct watch_conf conf = {
 	    .socket = o->docker_socket,
 	    .max_containers = o->docker_max_containers,
+	    .inspects = o->docker_inspects,
 	    .event_bytes = o->docker_event_bytes,
 	    .answer_bytes = o->docker_answer_bytes,
 	    .answer_ms = o->docker_answer_ms,
@@ -542,6 +549,7 @@ static void start_runtime(struct agent *a)
 	    .endpoint = a->endpoint,
 	    .data_device = data_device(o->data_device),
 	    .format_force = strcmp(o->format, "force") == 0,
+	    .probe_ms = o->probe_ms,
 	    .max_waiting = (unsigned)o->max_waiting,
 	    .prepare = prerequisites_meet,
 	    .prepare_ms = o->prepare_ms,
@@ -609,7 +617,14 @@ static int start_loop(struct agent *a)
 	if (rc < 0)
 		return rc;
 	reaper_init(&a->reaper, &a->loop);
-	shutdown_init(&a->shutdown, &a->loop, &a->reaper, is_pid1() ? &machines_end : &agents_end);
+	a->end = (struct shutdown_conf){
+	    .machine = is_pid1(),
+	    .default_secs = (uint32_t)a->options.shutdown_secs,
+	    .disks_ms = a->options.disks_ms,
+	    .services = end_services,
+	    .last = last_of_all,
+	};
+	shutdown_init(&a->shutdown, &a->loop, &a->reaper, &a->end);
 	rc = signals_init(&a->signals, &a->loop, on_signal);
 	if (rc < 0)
 		log_error("main", "cannot receive signals", KV_ERR(rc));

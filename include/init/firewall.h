@@ -18,14 +18,12 @@ struct firewall_rule {
 	bool established;                 /* answers: connections that were made the other way */
 };
 
-enum {
-	FIREWALL_RULES = 16,         /* that wait; more are refused */
-	FIREWALL_TIMEOUT_MS = 10000, /* for one command, which is killed then */
-};
+enum { FIREWALL_RULES = 16 }; /* that wait; more are refused */
 
-/* `iptables` is the program's path, which must outlive it. NULL without memory; the functions below
- * take NULL and do nothing. */
-struct firewall *firewall_new(struct loop *l, struct reaper *r, const char *iptables);
+/* `iptables` is the program's path, which must outlive it; a command is killed after timeout_ms.
+ * NULL without memory; the functions below take NULL and do nothing. */
+struct firewall *firewall_new(
+    struct loop *l, struct reaper *r, const char *iptables, uint64_t timeout_ms);
 
 /* Kills the command that runs, and forgets the rules that wait. */
 void firewall_free(struct firewall *fw);

@@ -21,6 +21,7 @@ struct network_conf {
 	enum network_mode mode;
 	const char *hostname;       /* NULL: that of a lease */
 	const char *iptables;       /* the program; none there: no rules */
+	uint64_t iptables_ms;       /* for one run of it */
 	const char *sandbox_subnet; /* ADDR/PREFIX that is forwarded for */
 
 	/* Limits of DHCP, see dhcp_client.h. */

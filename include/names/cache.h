@@ -8,18 +8,16 @@
 
 #include "codec/dns.h"
 
-enum {
-	CACHE_TTL_SECS = 3600,         /* nothing is kept, or told to be kept, longer */
-	CACHE_NEGATIVE_TTL_SECS = 300, /* that something does not exist neither */
-	CACHE_STALE_SECS = 30,         /* how long an answer stays of use after its time, */
-	CACHE_STALE_TTL_SECS = 30,     /* and the TTL that it is given then at most */
-};
+enum { CACHE_STALE_TTL_SECS = 30 }; /* what an answer past its time may be kept for (RFC 8767) */
 
 struct cache;
 
 struct cache_conf {
 	size_t max_entries, max_bytes;
-	uint64_t seed[2]; /* random, for the hash map */
+	uint32_t ttl_secs;          /* nothing is kept, or told to be kept, longer */
+	uint32_t negative_ttl_secs; /* that something does not exist neither */
+	uint32_t stale_secs;        /* how long an answer stays of use after its time */
+	uint64_t seed[2];           /* random, for the hash map */
 };
 
 /* What makes two answers interchangeable. */

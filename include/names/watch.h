@@ -10,13 +10,12 @@
 #include "names/registry.h"
 #include "sys/loop.h"
 
-enum { WATCH_INSPECTS = 4 }; /* inspections at once */
-
 struct watch;
 
 struct watch_conf {
 	const char *socket;    /* path of the engine's API; lives as long as the watcher */
 	size_t max_containers; /* that are watched; further ones get no names */
+	size_t inspects;       /* containers that are looked at at once */
 	size_t event_bytes, answer_bytes; /* one event; a list or the details of a container */
 	uint64_t answer_ms;               /* for an answer, and for the head of the event stream */
 	uint64_t retry_ms, retry_max_ms;  /* first and longest wait before connecting again */

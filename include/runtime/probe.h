@@ -15,17 +15,14 @@ struct probe_conf {
 	const char *docker_socket; /* path */
 	const char *endpoint;      /* what a host is told: "vsock:2375" */
 	unsigned max_waiting;      /* callers that wait for a probe */
+	uint64_t answer_ms;        /* for the API to answer, or for binary_dir, which may hang */
 
 	/* What else there is to say of it, before the callers get to know; NULL: nothing. */
 	void (*complete)(void *ctx, struct runtime_status *status);
 	void *ctx;
 };
 
-enum {
-	RUNTIME_DETAIL_BYTES = 512,
-	PROBE_API_MS = 1000, /* for the API to answer */
-	PROBE_LOOK_MS = 1000 /* for binary_dir, which may lie on a shared filesystem */
-};
+enum { RUNTIME_DETAIL_BYTES = 512 };
 
 /* What a probe found. */
 struct runtime_status {

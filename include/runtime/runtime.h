@@ -25,6 +25,7 @@ struct runtime_conf {
 	const char *endpoint;              /* what a host is told: "vsock:2375" */
 	const char *data_device;           /* the data volume's; NULL: none is used */
 	bool format_force;                 /* whatever else is on it */
+	uint64_t probe_ms;                 /* see probe.h, answer_ms */
 	unsigned max_waiting;              /* callers that wait for a probe */
 	runtime_prepare_fn *prepare;       /* the prerequisites; NULL: none */
 	uint64_t prepare_ms;               /* for these, and for the directories */

@@ -8,16 +8,14 @@
 
 #include "sys/child.h"
 
-enum {
-	SHUTDOWN_DEFAULT_SECS = 25,
-	SHUTDOWN_LONGEST_SECS = 3600,
-	SHUTDOWN_DISKS_MS = 10000, /* for unmounting and syncing */
-};
+enum { SHUTDOWN_LONGEST_SECS = 3600 };
 
 struct shutdown;
 
 struct shutdown_conf {
-	bool machine;  /* its end, else the agent's only */
+	bool machine;          /* its end, else the agent's only */
+	uint32_t default_secs; /* for all to end before SIGKILL, when nobody says */
+	uint64_t disks_ms;     /* for unmounting and syncing */
 	bool restarts; /* the machine, instead of switching it off: a Firecracker microVM has no
 			* power switch, and ends when it is reset */
 

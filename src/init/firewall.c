@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LOCK_WAIT_SECS "5" /* for another iptables; less than FIREWALL_TIMEOUT_MS */
+#define LOCK_WAIT_SECS "5" /* for another iptables */
 
 enum {
 	RULE_BYTES = 160, /* two interfaces and two subnets need 136 */
@@ -27,6 +27,7 @@ struct rule {
 struct firewall {
 	struct reaper *reaper;
 	const char *iptables;
+	uint64_t timeout_ms; /* of a command */
 	bool told_absent;
 
 	struct rule rules[FIREWALL_RULES]; /* a ring; the first one is being made */
@@ -130,7 +131,7 @@ static int start(struct firewall *fw)
 		return rc;
 	}
 	fw->complaint_fd = complaint[0];
-	timer_in(&fw->deadline, FIREWALL_TIMEOUT_MS * NS_PER_MS);
+	timer_in(&fw->deadline, fw->timeout_ms * NS_PER_MS);
 	return 0;
 }
 
@@ -210,7 +211,7 @@ static void command_late(struct timer *t)
 	struct firewall *fw = container_of(t, struct firewall, deadline);
 
 	log_warn("firewall", "iptables hangs, and was killed: a rule is missing",
-	    KV_STR("rule", current_rule(fw)), KV_NUM("timeout_ms", FIREWALL_TIMEOUT_MS));
+	    KV_STR("rule", current_rule(fw)), KV_NUM("timeout_ms", fw->timeout_ms));
 	kill_command(fw);
 	next_rule(fw);
 	proceed(fw);
@@ -218,7 +219,8 @@ static void command_late(struct timer *t)
 
 /* --- what the owner calls --------------------------------------------------------------------- */
 
-struct firewall *firewall_new(struct loop *l, struct reaper *r, const char *iptables)
+struct firewall *firewall_new(
+    struct loop *l, struct reaper *r, const char *iptables, uint64_t timeout_ms)
 {
 	struct firewall *fw = calloc(1, sizeof *fw);
 
@@ -227,6 +229,7 @@ struct firewall *firewall_new(struct loop *l, struct reaper *r, const char *ipta
 	*fw = (struct firewall){
 	    .reaper = r,
 	    .iptables = iptables,
+	    .timeout_ms = timeout_ms,
 	    .command.fn = command_ended,
 	    .complaint_fd = -1,
 	};

@@ -549,7 +549,7 @@ struct network *network_new(struct loop *l, struct reaper *r, const struct netwo
 	*n = (struct network){.loop = l,
 	    .conf = *conf,
 	    .watch = {.fn = link_event, .lost = events_lost},
-	    .firewall = firewall_new(l, r, conf->iptables)};
+	    .firewall = firewall_new(l, r, conf->iptables, conf->iptables_ms)};
 	timer_init(&n->again, l, list_again);
 	for (size_t i = 0; i < PLACES; i++)
 		n->places[i] = (struct iface){.network = n, .first = i == 0};

@@ -11,7 +11,8 @@ enum { LARGEST_SHARE = 8 }; /* one message takes at most this part of the bytes 
 struct cache {
 	struct map map;
 	struct link entries; /* what was used longest ago comes first */
-	size_t max_entries, bytes, max_bytes;
+	struct cache_conf conf;
+	size_t bytes;
 };
 
 struct entry {
@@ -50,8 +51,7 @@ struct cache *cache_new(const struct cache_conf *conf)
 		return NULL;
 	}
 	list_init(&c->entries);
-	c->max_entries = conf->max_entries;
-	c->max_bytes = conf->max_bytes;
+	c->conf = *conf;
 	return c;
 }
 
@@ -109,9 +109,9 @@ static bool is_negative(struct span message)
 	return (flags & DNS_RCODE) != DNS_NOERROR || answers == 0;
 }
 
-static uint32_t ttl_max(struct span message)
+static uint32_t ttl_max(const struct cache *c, struct span message)
 {
-	return is_negative(message) ? CACHE_NEGATIVE_TTL_SECS : CACHE_TTL_SECS;
+	return is_negative(message) ? c->conf.negative_ttl_secs : c->conf.ttl_secs;
 }
 
 static struct entry *entry_new(struct span key, struct span message)
@@ -132,9 +132,9 @@ void cache_put(struct cache *c, const struct cache_key *key, struct span message
 	uint8_t buf[CACHE_KEY_BYTES];
 	struct span k = cache_key_bytes(key, buf);
 	struct entry *old = entry_find(c, k), *e;
-	uint32_t max = ttl_max(message);
+	uint32_t max = ttl_max(c, message);
 
-	if (ttl_secs == 0 || message.n > c->max_bytes / LARGEST_SHARE)
+	if (ttl_secs == 0 || message.n > c->conf.max_bytes / LARGEST_SHARE)
 		return;
 	e = entry_new(k, message);
 	if (!e)
@@ -146,7 +146,7 @@ void cache_put(struct cache *c, const struct cache_key *key, struct span message
 	map_add(&c->map, &e->node, map_hash(&c->map, k));
 	list_append(&c->entries, &e->link);
 	c->bytes += entry_bytes(e);
-	while (c->map.n > c->max_entries || c->bytes > c->max_bytes)
+	while (c->map.n > c->conf.max_entries || c->bytes > c->conf.max_bytes)
 		drop_oldest(c);
 }
 
@@ -161,7 +161,7 @@ size_t cache_get(struct cache *c, const struct cache_key *key, enum cache_want w
 
 	if (!e)
 		return 0;
-	if (age_secs >= (uint64_t)e->ttl_secs + CACHE_STALE_SECS) {
+	if (age_secs >= (uint64_t)e->ttl_secs + c->conf.stale_secs) {
 		entry_drop(c, e);
 		return 0;
 	}
@@ -173,7 +173,7 @@ size_t cache_get(struct cache *c, const struct cache_key *key, enum cache_want w
 	message = span_of(e->bytes + e->key_n, e->message_n);
 	memcpy(buf, message.p, message.n);
 	dns_age(buf, message.n, (uint32_t)age_secs, fresh ? 0 : 1,
-	    fresh ? ttl_max(message) : CACHE_STALE_TTL_SECS);
+	    fresh ? ttl_max(c, message) : CACHE_STALE_TTL_SECS);
 	return message.n;
 }
 

@@ -298,7 +298,7 @@ static struct span take_message(
 
 	memcpy(f->message, message.p, message.n);
 	stored = span_of(f->message, dns_response_strip(f->message, response));
-	dns_age(f->message, stored.n, 0, 0, CACHE_TTL_SECS);
+	dns_age(f->message, stored.n, 0, 0, f->conf.cache.ttl_secs);
 	cache_put(f->cache, &key, stored, response->ttl_secs, f->loop->now_ns);
 	return stored;
 }

@@ -45,7 +45,6 @@ struct watch {
 	struct queue event; /* what has come of the next event */
 	struct json_scan scan;
 	struct question list;
-	struct inspect inspects[WATCH_INSPECTS];
 	struct map containers;
 	struct link dirty, failed;
 	struct timer again;     /* for what failed */
@@ -53,6 +52,7 @@ struct watch {
 	bool overflowed;        /* said that there are too many containers */
 	int last_rc;            /* why there is no connection, as far as it was logged */
 	struct docker_container details;
+	struct inspect inspects[]; /* conf.inspects */
 };
 
 static void pump(struct watch *w);
@@ -113,7 +113,7 @@ static void drop_names(struct watch *w, const struct tracked *c)
 static void untrack(struct watch *w, struct tracked *c)
 {
 	drop_names(w, c);
-	for (size_t i = 0; i < WATCH_INSPECTS; i++)
+	for (size_t i = 0; i < w->conf.inspects; i++)
 		if (w->inspects[i].container == c)
 			w->inspects[i].container = NULL;
 	list_remove(&c->dirty);
@@ -258,7 +258,7 @@ static int inspect(struct inspect *i, struct tracked *c)
 
 static bool being_inspected(const struct watch *w, const struct tracked *c)
 {
-	for (size_t i = 0; i < WATCH_INSPECTS; i++)
+	for (size_t i = 0; i < w->conf.inspects; i++)
 		if (w->inspects[i].container == c)
 			return true;
 	return false;
@@ -266,7 +266,7 @@ static bool being_inspected(const struct watch *w, const struct tracked *c)
 
 static struct inspect *idle_inspect(struct watch *w)
 {
-	for (size_t i = 0; i < WATCH_INSPECTS; i++)
+	for (size_t i = 0; i < w->conf.inspects; i++)
 		if (!w->inspects[i].question.busy)
 			return &w->inspects[i];
 	return NULL;
@@ -430,7 +430,7 @@ static void events_ended(struct http_call *h, int rc)
 	while ((node = list_first(&w->dirty)))
 		list_remove(node); /* the next listing marks them again */
 	http_cancel(&w->list.call, -ECANCELED);
-	for (size_t i = 0; i < WATCH_INSPECTS; i++) {
+	for (size_t i = 0; i < w->conf.inspects; i++) {
 		w->inspects[i].container = NULL;
 		http_cancel(&w->inspects[i].question.call, -ECANCELED);
 	}
@@ -472,7 +472,7 @@ static void connect_events(struct timer *t)
 
 struct watch *watch_new(struct loop *l, struct registry *r, const struct watch_conf *conf)
 {
-	struct watch *w = calloc(1, sizeof *w);
+	struct watch *w = calloc(1, sizeof *w + conf->inspects * sizeof w->inspects[0]);
 
 	if (!w || addr_unix(conf->socket, &w->addr) != E_OK ||
 	    map_init(&w->containers, conf->max_containers, conf->seed) < 0) {
@@ -490,7 +490,7 @@ struct watch *watch_new(struct loop *l, struct registry *r, const struct watch_c
 	queue_init(&w->event, conf->event_bytes + CONN_READ_BYTES, NULL);
 	w->list.watch = w;
 	queue_init(&w->list.body, conf->answer_bytes, NULL);
-	for (size_t i = 0; i < WATCH_INSPECTS; i++) {
+	for (size_t i = 0; i < w->conf.inspects; i++) {
 		w->inspects[i].question.watch = w;
 		queue_init(&w->inspects[i].question.body, conf->answer_bytes, NULL);
 	}
@@ -526,7 +526,7 @@ bool watch_synced(const struct watch *w)
 {
 	if (!w->listed || !list_empty(&w->dirty) || !list_empty(&w->failed))
 		return false;
-	for (size_t i = 0; i < WATCH_INSPECTS; i++)
+	for (size_t i = 0; i < w->conf.inspects; i++)
 		if (w->inspects[i].question.busy)
 			return false;
 	return true;

@@ -155,7 +155,7 @@ static void look(struct probe *p)
 	if (rc < 0 && rc != -EBUSY)
 		look_over(p, rc, nothing);
 	else
-		timer_in(&p->patience, PROBE_LOOK_MS * NS_PER_MS);
+		timer_in(&p->patience, p->conf.answer_ms * NS_PER_MS);
 }
 
 /* --- an engine: does its API answer? ---------------------------------------------------------- */
@@ -189,10 +189,10 @@ static const struct http_ops ping_ops = {.head = pong, .ended = pinged};
 
 static void ping(struct probe *p)
 {
-	static const struct http_request request = {
+	const struct http_request request = {
 	    .method = "GET",
 	    .target = "/_ping",
-	    .timeout_ms = PROBE_API_MS,
+	    .timeout_ms = p->conf.answer_ms,
 	    .limit_bytes = 4096,
 	};
 	struct addr docker;

@@ -3,8 +3,8 @@
 #include "base/container.h"
 #include "base/cursor.h"
 #include "base/log.h"
-#include "runtime/program.h"
 #include "runtime/notes.h"
+#include "runtime/program.h"
 #include "runtime/volume.h"
 #include "sys/fs.h"
 #include "sys/timer.h"
@@ -510,6 +510,7 @@ struct runtime *runtime_new(struct loop *l, struct reaper *reaper, const struct 
 	    .docker_socket = conf->docker_socket,
 	    .endpoint = conf->endpoint,
 	    .max_waiting = conf->max_waiting,
+	    .answer_ms = conf->probe_ms,
 	    .complete = complete,
 	};
 	struct runtime *r = calloc(1, sizeof *r);

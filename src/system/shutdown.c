@@ -67,7 +67,7 @@ static void end_machine(struct shutdown *s)
 		log_warn("shutdown", "some processes do not die");
 	s->conf->last(s);
 	s->disks = (struct worker){.fn = disks_released};
-	rc = worker_start(&s->disks, s->reaper, release_disks, NULL, SHUTDOWN_DISKS_MS);
+	rc = worker_start(&s->disks, s->reaper, release_disks, NULL, s->conf->disks_ms);
 	if (rc < 0) {
 		sync();
 		disks_released(&s->disks, rc, span_of(NULL, 0));
@@ -185,7 +185,7 @@ void shutdown_begin(struct shutdown *s, uint32_t secs)
 {
 	if (shutdown_begun(s))
 		return;
-	s->secs = secs == 0 ? SHUTDOWN_DEFAULT_SECS : secs;
+	s->secs = secs == 0 ? s->conf->default_secs : secs;
 	if (s->secs > SHUTDOWN_LONGEST_SECS)
 		s->secs = SHUTDOWN_LONGEST_SECS;
 	log_info("shutdown", s->conf->machine ? "powering off" : "ending",

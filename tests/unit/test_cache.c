@@ -12,7 +12,10 @@ static struct cache *cache;
 static const uint64_t start_ns = 1000 * NS_PER_SEC;
 static uint8_t out[DNS_MESSAGE_BYTES];
 
-static const struct cache_conf conf = {.max_entries = 4, .max_bytes = 64 * 1024, .seed = {1, 2}};
+#define TTLS .ttl_secs = 3600, .negative_ttl_secs = 300, .stale_secs = 30
+
+static const struct cache_conf conf = {
+    .max_entries = 4, .max_bytes = 64 * 1024, TTLS, .seed = {1, 2}};
 
 static void setup(void)
 {
@@ -169,7 +172,7 @@ END_TEST
 
 START_TEST(bounded_bytes)
 {
-	struct cache_conf small = {.max_entries = 1000, .max_bytes = 32 * 1024};
+	struct cache_conf small = {.max_entries = 1000, .max_bytes = 32 * 1024, TTLS};
 	char name[] = "a0.example";
 
 	cache_free(cache);

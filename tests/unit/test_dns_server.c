@@ -79,7 +79,11 @@ static void setup(void)
 		.max_askers = 128,
 		.timeout_ms = TIMEOUT_MS,
 		.probe_ms = 1000,
-		.cache = {.max_entries = 16, .max_bytes = 65536}},
+		.cache = {.max_entries = 16,
+		    .max_bytes = 65536,
+		    .ttl_secs = 3600,
+		    .negative_ttl_secs = 300,
+		    .stale_secs = 30}},
 	};
 	server_start();
 	udp = sock_udp_connect(&conf.listen);

@@ -169,7 +169,7 @@ START_TEST(makes_rules_once)
 
 	setup();
 	for (int twice = 0; twice < 2; twice++) {
-		fw = firewall_new(&loop, &reaper, program);
+		fw = firewall_new(&loop, &reaper, program, 10000);
 		ck_assert(firewall_is_idle(fw));
 		accept_all(fw);
 		firewall_free(fw);
@@ -185,7 +185,7 @@ START_TEST(looks_before_it_inserts)
 	struct firewall *fw;
 
 	setup();
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	firewall_accept(fw, &from_second);
 	finish(fw);
 	firewall_accept(fw, &from_second);
@@ -211,7 +211,7 @@ START_TEST(joins_all_that_a_rule_gives)
 	struct firewall *fw;
 
 	setup();
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	firewall_accept(fw, &r);
 	finish(fw);
 	ck_assert_str_eq(read_file(rules),
@@ -230,7 +230,7 @@ START_TEST(copies_rules)
 	struct firewall *fw;
 
 	setup();
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	firewall_accept(fw, &from_subnet);
 	firewall_accept(fw, &r);
 	memset(name, 'x', sizeof name - 1);
@@ -249,7 +249,7 @@ START_TEST(ignores_a_rule_that_gives_nothing)
 	struct firewall *fw;
 
 	setup();
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	firewall_accept(fw, &(struct firewall_rule){0});
 	ck_assert(firewall_is_idle(fw));
 	ck_assert_str_eq(read_file(calls), "");
@@ -263,7 +263,7 @@ START_TEST(refuses_too_many_rules)
 	struct firewall *fw;
 
 	setup();
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	for (unsigned i = 0; i < FIREWALL_RULES; i++)
 		firewall_accept(fw, i % 2 ? &from_second : &to_second);
 	ck_assert_uint_eq(logged("one is missing"), 0);
@@ -288,7 +288,7 @@ START_TEST(refuses_a_rule_that_is_too_long)
 
 	setup();
 	memset(name, 'x', sizeof name - 1);
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	firewall_accept(fw, &(struct firewall_rule){.in = name});
 	ck_assert(firewall_is_idle(fw));
 	ck_assert_uint_eq(logged("one is missing"), 1);
@@ -306,7 +306,7 @@ static void check_failure(const char *how, const char *expected)
 
 	setup();
 	write_file(mood, how, 0644);
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	accept_all(fw);
 	ck_assert_str_eq(read_file(rules),
 	    "FORWARD -d 172.20.0.0/16 -j ACCEPT\n"
@@ -340,7 +340,7 @@ START_TEST(does_not_insert_after_a_look_that_failed)
 
 	setup();
 	write_file(mood, "-C refuse\n", 0644);
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	accept_all(fw);
 	ck_assert_str_eq(read_file(rules), "");
 	ck_assert_uint_eq(logged("a rule is missing"), 4);
@@ -355,7 +355,7 @@ START_TEST(logs_an_insertion_that_failed)
 
 	setup();
 	write_file(mood, "-I refuse\n", 0644);
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	accept_all(fw);
 	ck_assert_str_eq(read_file(rules), "");
 	ck_assert_uint_eq(logged("a rule is missing"), 4);
@@ -378,7 +378,7 @@ START_TEST(kills_a_command_that_hangs)
 
 	setup();
 	write_file(mood, "-s hang\n", 0644);
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	firewall_accept(fw, &from_subnet);
 	firewall_accept(fw, &to_subnet);
 	for (unsigned i = 0; i < 3; i++)
@@ -399,7 +399,7 @@ START_TEST(ends_at_any_time)
 {
 	setup();
 	for (int turns = 0; turns < 6; turns++) {
-		struct firewall *fw = firewall_new(&loop, &reaper, program);
+		struct firewall *fw = firewall_new(&loop, &reaper, program, 10000);
 
 		firewall_accept(fw, &from_subnet);
 		firewall_accept(fw, &to_subnet);
@@ -410,7 +410,7 @@ START_TEST(ends_at_any_time)
 	}
 	write_file(mood, "-s hang\n", 0644);
 	for (int i = 0; i < 3; i++) {
-		struct firewall *fw = firewall_new(&loop, &reaper, program);
+		struct firewall *fw = firewall_new(&loop, &reaper, program, 10000);
 
 		firewall_accept(fw, &from_subnet);
 		firewall_free(fw); /* teardown sees that the child has ended, too */
@@ -425,7 +425,7 @@ START_TEST(does_without_the_program)
 
 	setup();
 	ck_assert_int_eq(unlink(program), 0);
-	fw = firewall_new(&loop, &reaper, program);
+	fw = firewall_new(&loop, &reaper, program, 10000);
 	accept_all(fw);
 	ck_assert(firewall_is_idle(fw));
 	ck_assert_uint_eq(logged("there is no iptables"), 1);
@@ -443,7 +443,7 @@ START_TEST(does_without_memory)
 {
 	setup();
 	fault_arm("calloc", 1, ENOMEM, false);
-	ck_assert_ptr_null(firewall_new(&loop, &reaper, program));
+	ck_assert_ptr_null(firewall_new(&loop, &reaper, program, 10000));
 	ck_assert(fault_disarm());
 	firewall_accept(NULL, &from_second);
 	ck_assert(firewall_is_idle(NULL));
@@ -456,7 +456,7 @@ static void check_faults(const char *call, int err)
 {
 	FAULT_EACH(call, err)
 	{
-		struct firewall *fw = firewall_new(&loop, &reaper, program);
+		struct firewall *fw = firewall_new(&loop, &reaper, program, 10000);
 
 		firewall_accept(fw, &from_subnet);
 		firewall_accept(fw, &to_subnet);
@@ -525,7 +525,7 @@ START_TEST(works_with_the_real_one)
 		return;
 	}
 	for (int twice = 0; twice < 2; twice++) {
-		fw = firewall_new(&loop, &reaper, iptables);
+		fw = firewall_new(&loop, &reaper, iptables, 10000);
 		accept_all(fw);
 		firewall_free(fw);
 	}

@@ -49,7 +49,12 @@ static struct forward_conf conf(void)
 	    .max_askers = 8,
 	    .timeout_ms = TIMEOUT_MS,
 	    .probe_ms = PROBE_MS,
-	    .cache = {.max_entries = 16, .max_bytes = 65536, .seed = {1, 2}},
+	    .cache = {.max_entries = 16,
+		.max_bytes = 65536,
+		.ttl_secs = 3600,
+		.negative_ttl_secs = 300,
+		.stale_secs = 30,
+		.seed = {1, 2}},
 	};
 }
 

@@ -103,8 +103,10 @@ static const struct dhcp_lease plain = {
 
 static char rules[512];
 
-struct firewall *firewall_new(struct loop *l, struct reaper *r, const char *iptables)
+struct firewall *firewall_new(
+    struct loop *l, struct reaper *r, const char *iptables, uint64_t timeout_ms)
 {
+	ck_assert_uint_eq(timeout_ms, 10000);
 	ck_assert_ptr_eq(l, &loop);
 	ck_assert_ptr_eq(r, &reaper);
 	ck_assert_str_eq(iptables, "/sbin/iptables");
@@ -150,6 +152,7 @@ static void take_resolvers(void *ctx, const struct ip *servers, size_t n)
 
 static const struct network_conf conf = {
     .iptables = "/sbin/iptables",
+    .iptables_ms = 10000,
     .sandbox_subnet = "172.20.0.0/16",
     .resolvers = take_resolvers,
     .ctx = resolvers,

@@ -38,6 +38,7 @@ static void setup(void)
 	static struct probe_conf conf = {.binary_dir = bin,
 	    .docker_socket = path,
 	    .endpoint = "vsock:2375",
+	    .answer_ms = 1000,
 	    .max_waiting = WAITING};
 
 	signal(SIGPIPE, SIG_IGN);

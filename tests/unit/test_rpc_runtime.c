@@ -27,6 +27,7 @@ static void setup(unsigned max_waiting)
 	    .endpoint = "vsock:2375",
 	    .prepare = fail_to_prepare,
 	    .prepare_ms = 5000,
+	    .probe_ms = 1000,
 	};
 
 	strcpy(dir, "/tmp/rpc.XXXXXX");

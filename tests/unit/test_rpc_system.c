@@ -274,7 +274,7 @@ START_TEST(shutdown_is_accepted_and_begins)
 	struct span payload;
 
 	rpc_case_begin(&c);
-	shutdown_init(&sd, &c.loop, &c.reaper, &(const struct shutdown_conf){0});
+	shutdown_init(&sd, &c.loop, &c.reaper, &(const struct shutdown_conf){.default_secs = 25});
 	c.services.shutdown = &sd;
 	rpc_case_serve(&c);
 	ck_assert(!shutdown_begun(&sd));

@@ -108,6 +108,7 @@ static const struct runtime_conf conf = {
     .endpoint = "vsock:2375",
     .data_device = "/dev/vdb",
     .max_waiting = 4,
+    .probe_ms = 1000,
     .prepare = prepare,
     .prepare_ms = 5000,
     .volume_ms = 5000,

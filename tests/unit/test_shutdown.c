@@ -32,7 +32,8 @@ static void services(struct shutdown *s, uint64_t wait_ms)
 		shutdown_services_ended(s);
 }
 
-static const struct shutdown_conf agent_conf = {0}, services_conf = {.services = services};
+static const struct shutdown_conf agent_conf = {.default_secs = 25},
+				  services_conf = {.services = services};
 
 static void on_signal(struct signals *s, int sig)
 {
@@ -90,9 +91,9 @@ START_TEST(without_children_it_ends_soon)
 	setup();
 	shutdown_begin(&sd, 0);
 	ck_assert(shutdown_begun(&sd));
-	ck_assert_uint_eq(sd.secs, SHUTDOWN_DEFAULT_SECS);
+	ck_assert_uint_eq(sd.secs, 25);
 	shutdown_begin(&sd, 3); /* changes nothing */
-	ck_assert_uint_eq(sd.secs, SHUTDOWN_DEFAULT_SECS);
+	ck_assert_uint_eq(sd.secs, 25);
 	turns_until_stopped();
 	teardown();
 }
@@ -193,7 +194,7 @@ static void start_others(bool stubborn)
 	}
 }
 
-static const struct shutdown_conf machine_conf = {.machine = true, .last = last};
+static const struct shutdown_conf machine_conf = {.machine = true, .disks_ms = 10000, .last = last};
 
 /* The life of PID 1. */
 static void live_and_end(bool stubborn)

@@ -181,6 +181,7 @@ static void setup(void)
 	struct watch_conf conf = {
 	    .socket = path,
 	    .max_containers = 3,
+	    .inspects = 4,
 	    .event_bytes = 1024,
 	    .answer_bytes = 4096,
 	    .answer_ms = 150,
