@@ -72,9 +72,10 @@ void wr_u32le(struct wr *w, uint32_t v);
 void wr_u64le(struct wr *w, uint64_t v);
 void wr_bytes(struct wr *w, struct span s);
 
-/* Text: a C string without its NUL, and a number in decimal. */
+/* Text: a C string without its NUL, a number in decimal, and a byte as two hexadecimal digits. */
 void wr_str(struct wr *w, const char *s);
 void wr_dec(struct wr *w, uint64_t v);
+void wr_hex8(struct wr *w, uint8_t v);
 
 /* Ends the text with a NUL that is not counted in n, so that w->p is a C string. */
 void wr_nul(struct wr *w);

@@ -50,9 +50,10 @@ int netlink_links(struct netlink *n, netlink_link_fn *fn, void *ctx);
 #define NETLINK_FOREVER UINT32_MAX
 
 struct netlink_addr {
-	int index; /* of the link */
-	struct ip ip;
-	uint8_t prefix;      /* bits */
+	int index;           /* of the link */
+	struct ip ip;        /* ours */
+	struct ip peer;      /* of a point-to-point link, the other end's; family 0: none */
+	uint8_t prefix;      /* bits; of the peer's address where there is one */
 	uint8_t scope;       /* RT_SCOPE_ */
 	uint32_t flags;      /* IFA_F_ */
 	uint32_t valid_secs; /* until the kernel takes it away, or NETLINK_FOREVER; 0 is refused */
@@ -83,11 +84,14 @@ int netlink_routes(struct netlink *n, netlink_route_fn *fn, void *ctx);
 int netlink_link_up(struct netlink *n, int index, bool up);
 int netlink_link_mtu(struct netlink *n, int index, uint32_t mtu);
 
+/* Removes a link that software made; -EOPNOTSUPP for another one. */
+int netlink_link_del(struct netlink *n, int index);
+
 /* Adds the address, or gives the one that is there these lifetimes. An IPv4 subnet with room for it
  * gets its broadcast address. The kernel adds the subnet's route unless IFA_F_NOPREFIXROUTE. */
 int netlink_addr_set(struct netlink *n, const struct netlink_addr *a);
 
-/* Index, ip and prefix tell which. */
+/* Index, ip, peer and prefix tell which. */
 int netlink_addr_del(struct netlink *n, const struct netlink_addr *a);
 
 /* Adds the route; another one to the same prefix with the same metric is replaced. */

@@ -162,6 +162,14 @@ void wr_dec(struct wr *w, uint64_t v)
 	wr_bytes(w, span_of(digits + at, sizeof digits - at));
 }
 
+void wr_hex8(struct wr *w, uint8_t v)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char text[] = {digits[v >> 4], digits[v & 15]};
+
+	wr_bytes(w, span_of(text, sizeof text));
+}
+
 void wr_nul(struct wr *w)
 {
 	size_t n = w->n;

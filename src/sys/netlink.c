@@ -191,6 +191,8 @@ static bool read_addr(struct span body, void *out)
 		}
 	}
 	addr->ip = local.family ? local : address;
+	if (local.family && address.family && !ip_eq(&local, &address))
+		addr->peer = address;
 	return r.err == E_OK && (info.ifa_family == AF_INET || info.ifa_family == AF_INET6) &&
 	    addr->ip.family;
 }
@@ -570,6 +572,18 @@ int netlink_link_mtu(struct netlink *n, int index, uint32_t mtu)
 	return change(n, &r);
 }
 
+/* One that is gone already is absent, as it should be. */
+int netlink_link_del(struct netlink *n, int index)
+{
+	struct ifinfomsg info = {.ifi_index = index};
+	struct request r;
+	int rc;
+
+	begin(&r, RTM_DELLINK, NLM_F_ACK, span_of(&info, sizeof info));
+	rc = change(n, &r);
+	return rc == -ENODEV ? 0 : rc;
+}
+
 static void begin_addr(
     struct request *r, uint16_t type, uint16_t flags, const struct netlink_addr *a)
 {
@@ -582,7 +596,7 @@ static void begin_addr(
 
 	begin(r, type, NLM_F_ACK | flags, span_of(&info, sizeof info));
 	put(r, IFA_LOCAL, ip_bytes(&a->ip));
-	put(r, IFA_ADDRESS, ip_bytes(&a->ip));
+	put(r, IFA_ADDRESS, ip_bytes(a->peer.family ? &a->peer : &a->ip));
 }
 
 /* The address of the subnet whose host bits are all 1. */
@@ -600,7 +614,7 @@ int netlink_addr_set(struct netlink *n, const struct netlink_addr *a)
 	struct request r;
 
 	begin_addr(&r, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, a);
-	if (a->ip.family == 4 && a->prefix <= BROADCAST_PREFIX_MAX) {
+	if (a->ip.family == 4 && !a->peer.family && a->prefix <= BROADCAST_PREFIX_MAX) {
 		broadcast = broadcast_of(a->ip, a->prefix);
 		put(&r, IFA_BROADCAST, ip_bytes(&broadcast));
 	}

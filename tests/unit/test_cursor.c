@@ -222,6 +222,22 @@ START_TEST(writes_decimals)
 }
 END_TEST
 
+START_TEST(bytes_are_written_in_hexadecimal)
+{
+	char buf[5];
+	struct wr w = wr_of(buf, sizeof buf);
+
+	wr_hex8(&w, 0x0f);
+	wr_hex8(&w, 0xa9);
+	wr_nul(&w);
+	ck_assert_int_eq(w.err, E_OK);
+	ck_assert_str_eq(buf, "0fa9");
+	w = wr_of(buf, 1);
+	wr_hex8(&w, 0);
+	ck_assert_int_eq(w.err, E_SPACE);
+}
+END_TEST
+
 START_TEST(the_nul_needs_room_but_does_not_count)
 {
 	char buf[3] = "xxx";
@@ -251,6 +267,7 @@ Suite *suite(void)
 	    writes_what_fits_and_nothing_behind_it,
 	    the_first_write_error_stays,
 	    writes_decimals,
+	    bytes_are_written_in_hexadecimal,
 	    the_nul_needs_room_but_does_not_count,
 	    NULL,
 	};

@@ -447,6 +447,46 @@ START_TEST(deletes_addresses_of_a_link_that_is_gone)
 }
 END_TEST
 
+START_TEST(sets_the_address_of_the_other_end)
+{
+	struct netlink_addr a = {.ip = ip_v4(10, 1, 2, 1),
+	    .peer = ip_v4(10, 9, 9, 9),
+	    .prefix = 24,
+	    .valid_secs = NETLINK_FOREVER};
+	struct ip none = {.family = 4}, found;
+	struct pair p;
+
+	if (!setup_pair(&p))
+		return;
+	a.index = p.here;
+	for (int twice = 0; twice < 2; twice++)
+		ck_assert_int_eq(netlink_addr_set(&netlink, &a), 0);
+	ck_assert_uint_eq(list_addrs(p.here), 1);
+	ck_assert(ip_eq(&addrs[0].ip, &a.ip));
+	ck_assert(ip_eq(&addrs[0].peer, &a.peer));
+	ck_assert_uint_eq(addrs[0].prefix, 24);
+	found = broadcast_of("here");
+	ck_assert(ip_eq(&found, &none));
+	ck_assert_int_eq(netlink_addr_del(&netlink, &a), 0);
+	ck_assert_uint_eq(list_addrs(p.here), 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(removes_links)
+{
+	struct pair p;
+
+	if (!setup_pair(&p))
+		return;
+	for (int twice = 0; twice < 2; twice++)
+		ck_assert_int_eq(netlink_link_del(&netlink, p.here), 0);
+	ck_assert_uint_eq(if_nametoindex("here"), 0);
+	ck_assert_int_eq(netlink_link_del(&netlink, (int)if_nametoindex("lo")), -EOPNOTSUPP);
+	teardown();
+}
+END_TEST
+
 /* More than one datagram holds. */
 START_TEST(lists_many)
 {
@@ -1277,6 +1317,8 @@ Suite *suite(void)
 	    gives_no_broadcast_to_two,
 	    lists_addresses_of_one_link_or_all,
 	    deletes_addresses_of_a_link_that_is_gone,
+	    sets_the_address_of_the_other_end,
+	    removes_links,
 	    lists_many,
 	    sets_routes,
 	    sets_on_link_routes,
