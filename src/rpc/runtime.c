@@ -38,13 +38,16 @@ void rpc_runtime_status(struct rpc_call *call, const void *message)
 	probe(call, answer_status);
 }
 
-static void answer_ensured(struct rpc_server *server, struct rpc_token token, const char *endpoint,
-    const char *message, const char *status)
+/* An engine whose API has no way to the host is ready all the same: the endpoint is "" then. */
+static void answer_ensured(struct rpc_server *server, struct rpc_token token, const char *status,
+    const char *endpoint, const char *message)
 {
+	bool ready = strcmp(status, "reused") == 0;
+
 	rpc_answer(server, token,
 	    &(struct rpc_runtime_ensure_response){
-		.ready = endpoint[0] != '\0',
-		.endpoint = span_str(endpoint),
+		.ready = ready,
+		.endpoint = span_str(ready ? endpoint : ""),
 		.message = span_str(message),
 		.status = span_str(status),
 	    });
@@ -55,16 +58,13 @@ static void answer_probed(const struct runtime_status *st, const struct runtime_
 {
 	char text[NOTES_BYTES + RUNTIME_DETAIL_BYTES + 2];
 	struct wr w = wr_of(text, sizeof text);
+	const char *status = st->docker_ready ? "reused" : st->starting ? "starting" : "failed";
 
 	wr_str(&w, st->notes);
 	wr_str(&w, st->notes[0] ? "; " : "");
 	wr_str(&w, st->detail);
 	wr_nul(&w);
-	answer_ensured(caller->owner, rpc_token_of(caller), st->docker_ready ? st->endpoint : "",
-	    text,
-	    st->docker_ready   ? "reused"
-		: st->starting ? "starting"
-			       : "failed");
+	answer_ensured(caller->owner, rpc_token_of(caller), status, st->endpoint, text);
 }
 
 void rpc_ensure_runtime(struct rpc_call *call, const void *message)
@@ -74,11 +74,11 @@ void rpc_ensure_runtime(struct rpc_call *call, const void *message)
 	struct runtime *runtime = services->runtime;
 
 	if (runtime && runtime_is_ready(runtime))
-		answer_ensured(call->server, call->token, runtime_endpoint(runtime),
-		    runtime_notes(runtime), "reused");
+		answer_ensured(call->server, call->token, "reused", runtime_endpoint(runtime),
+		    runtime_notes(runtime));
 	else if (runtime && request->start_if_needed && runtime_start(runtime))
 		answer_ensured(
-		    call->server, call->token, "", "runtime start in progress", "starting");
+		    call->server, call->token, "starting", "", "runtime start in progress");
 	else
 		probe(call, answer_probed);
 }
