@@ -8,8 +8,6 @@
 #include "sys/addr.h"
 #include "sys/fs.h"
 
-#include <stdio.h>
-
 enum { CMDLINE_BYTES = 4096, HELP_COLUMN = 34 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -555,13 +553,18 @@ void options_docker_port(struct options *o, const char *variable, const char *cm
 	static char proxy[64]; /* the option views it */
 	struct span words = span_str(cmdline);
 	uint64_t port;
+	struct wr w;
 
 	if (words.n && words.p[words.n - 1] == '\n')
 		words.n--;
 	if (!(variable && is_port(span_str(variable), &port)) &&
 	    !is_port(kernel_value(words, key), &port))
 		return;
-	snprintf(proxy, sizeof proxy, "vsock:%u=unix:/var/run/docker.sock", (unsigned)port);
+	w = wr_of(proxy, sizeof proxy);
+	wr_str(&w, "vsock:");
+	wr_dec(&w, port);
+	wr_str(&w, "=unix:/var/run/docker.sock");
+	wr_nul(&w);
 	o->proxy.values[0] = proxy;
 }
 
@@ -615,53 +618,80 @@ const char *option_problem_text(const struct option_problem *p, char *buf, size_
 	char low[32], high[32];
 
 	if (!p->row)
-		snprintf(buf, cap, "unknown option '%s'; --help lists them", p->name);
+		text_join(buf, cap, "unknown option '", p->name, "'; --help lists them");
 	else if (!p->value)
-		snprintf(buf, cap, "option --%s needs a value: %s", p->row->name, p->row->help);
+		text_join(buf, cap, "option --", p->row->name, " needs a value: ", p->row->help);
 	else if (p->row->kind == OPTION_SWITCH)
-		snprintf(buf, cap, "option --%s takes no value", p->row->name);
+		text_join(buf, cap, "option --", p->row->name, " takes no value");
 	else if (p->row->kind == OPTION_TEXT || p->row->kind == OPTION_LIST)
-		snprintf(buf, cap, "option --%s: '%s' is %s (wanted %s: %s)", p->row->name,
-		    p->value, err_text((int)p->err), p->row->value, p->row->help);
+		text_join(buf, cap, "option --", p->row->name, ": '", p->value, "' is ",
+		    err_text((int)p->err), " (wanted ", p->row->value, ": ", p->row->help, ")");
 	else
-		snprintf(buf, cap, "option --%s: '%s' is %s (wanted %s to %s)", p->row->name,
-		    p->value, err_text((int)p->err),
-		    number_text(p->row->kind, p->row->min, low, sizeof low),
-		    number_text(p->row->kind, p->row->max, high, sizeof high));
+		text_join(buf, cap, "option --", p->row->name, ": '", p->value, "' is ",
+		    err_text((int)p->err), " (wanted ",
+		    number_text(p->row->kind, p->row->min, low, sizeof low), " to ",
+		    number_text(p->row->kind, p->row->max, high, sizeof high), ")");
 	return buf;
 }
 
-/* The default follows the help, or stands below it when the line would be too long. */
-static void help_row(const struct option_row *row, char *buf, size_t cap)
+static void wr_blanks(struct wr *w, size_t n)
 {
-	char left[64], number[128], preset[160] = "";
-	const char *text = option_default_text(row, number, sizeof number);
-	int indent = strlen(row->help) + strlen(text) < 60 ? 1 : HELP_COLUMN;
+	for (; n > 0; n--)
+		wr_u8(w, ' ');
+}
 
-	if (*text)
-		snprintf(
-		    preset, sizeof preset, "%s%*s(%s)", indent > 1 ? "\n" : "", indent, "", text);
-	snprintf(left, sizeof left, "--%s%s%s", row->name, row->value ? " " : "",
+/* The default follows the help, or stands below it when the line would be too long. */
+static void wr_default(struct wr *w, const struct option_row *row)
+{
+	char buf[160];
+	const char *text = option_default_text(row, buf, sizeof buf);
+	bool below = strlen(row->help) + strlen(text) >= 60;
+
+	if (!*text)
+		return;
+	wr_str(w, below ? "\n" : "");
+	wr_blanks(w, below ? HELP_COLUMN : 1);
+	wr_str(w, "(");
+	wr_str(w, text);
+	wr_str(w, ")");
+}
+
+static void help_row(const struct option_row *row, struct wr *w)
+{
+	char left[64];
+	size_t n;
+
+	text_join(left, sizeof left, "--", row->name, row->value ? " " : "",
 	    row->value ? row->value : "");
-	snprintf(buf, cap, "%s%s%s  %-*s%s%s\n", row->group ? "\n" : "",
-	    row->group ? row->group : "", row->group ? ":\n" : "", HELP_COLUMN - 2, left, row->help,
-	    preset);
+	n = strlen(left);
+	if (row->group) {
+		wr_str(w, "\n");
+		wr_str(w, row->group);
+		wr_str(w, ":\n");
+	}
+	wr_blanks(w, 2);
+	wr_str(w, left);
+	wr_blanks(w, n < HELP_COLUMN - 2 ? HELP_COLUMN - 2 - n : 0);
+	wr_str(w, row->help);
+	wr_default(w, row);
+	wr_str(w, "\n");
 }
 
 void options_help(int fd)
 {
-	char line[512];
-
-	snprintf(line, sizeof line,
-	    "Usage: arcbox-agent [init | serve] [OPTION]...\n"
-	    "The guest agent of a Linux virtual machine: RPC for the host, DNS, Docker and "
-	    "Kubernetes relays.\n\n"
-	    "  init   bring the system up, and exit: for a guest with an init of its own\n"
-	    "  serve  serve the host and the guest\n\n"
-	    "Without a command, PID 1 does both, and any other process serves.\n");
-	fs_write_all(fd, span_str(line));
+	fs_write_all(fd,
+	    span_str(
+		"Usage: arcbox-agent [init | serve] [OPTION]...\n"
+		"The guest agent of a Linux virtual machine: RPC for the host, DNS, Docker and "
+		"Kubernetes relays.\n\n"
+		"  init   bring the system up, and exit: for a guest with an init of its own\n"
+		"  serve  serve the host and the guest\n\n"
+		"Without a command, PID 1 does both, and any other process serves.\n"));
 	for (size_t i = 0; i < option_row_count; i++) {
-		help_row(&option_rows[i], line, sizeof line);
-		fs_write_all(fd, span_str(line));
+		char lines[512];
+		struct wr w = wr_of(lines, sizeof lines);
+
+		help_row(&option_rows[i], &w);
+		fs_write_all(fd, wr_span(&w));
 	}
 }

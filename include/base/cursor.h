@@ -80,4 +80,10 @@ void wr_hex8(struct wr *w, uint8_t v);
 /* Ends the text with a NUL that is not counted in n, so that w->p is a C string. */
 void wr_nul(struct wr *w);
 
+/* Makes a C string of several in buf[cap], cap > 0: text_join(path, sizeof path, dir, "/", name).
+ * False when it had to be cut. */
+bool text_join_all(char *buf, size_t cap, const char *const *texts);
+#define text_join(buf, cap, ...)                                                                   \
+	text_join_all((buf), (cap), (const char *const[]){__VA_ARGS__, NULL})
+
 #endif

@@ -177,3 +177,19 @@ void wr_nul(struct wr *w)
 	wr_u8(w, 0);
 	w->n = n;
 }
+
+bool text_join_all(char *buf, size_t cap, const char *const *texts)
+{
+	struct wr w = wr_of(buf, cap - 1);
+	bool whole = true;
+
+	for (; *texts; texts++) {
+		struct span text = span_str(*texts);
+		struct span fits = span_first(text, w.cap - w.n);
+
+		wr_bytes(&w, fits);
+		whole = whole && fits.n == text.n;
+	}
+	buf[w.n] = '\0';
+	return whole;
+}

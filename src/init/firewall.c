@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -110,8 +109,8 @@ static int start_command(struct firewall *fw, int complaint_fd)
 	    .new_group = true,
 	};
 
-	snprintf(text, sizeof text, "-w " LOCK_WAIT_SECS " %s FORWARD %s",
-	    fw->inserting ? "-I" : "-C", current_rule(fw));
+	text_join(text, sizeof text, "-w " LOCK_WAIT_SECS, fw->inserting ? " -I" : " -C",
+	    " FORWARD ", current_rule(fw));
 	split(text, argv);
 	return child_start(fw->reaper, &fw->command, &spec);
 }

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <net/if.h>
 #include <net/if_arp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -179,8 +178,8 @@ static void configure(struct iface *i)
 
 static const char *note_path(const struct iface *i, char path[PATH_BYTES])
 {
-	snprintf(path, PATH_BYTES, "/run/arcbox/lease-%s.%s", i->first ? "first" : "second",
-	    i->link.name);
+	text_join(
+	    path, PATH_BYTES, "/run/arcbox/lease-", i->first ? "first." : "second.", i->link.name);
 	return path;
 }
 
@@ -340,7 +339,7 @@ static void forward_for(struct iface *i)
 	char path[PATH_BYTES];
 	int rc;
 
-	snprintf(path, sizeof path, "/proc/sys/net/ipv4/conf/%s/proxy_arp", i->link.name);
+	text_join(path, sizeof path, "/proc/sys/net/ipv4/conf/", i->link.name, "/proxy_arp");
 	rc = fs_write_value(path, "1");
 	if (rc < 0)
 		failed("cannot have it answer ARP for others", i, rc);

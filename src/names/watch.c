@@ -7,7 +7,6 @@
 #include "net/http.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* {"type":["container","network"]} */
@@ -249,7 +248,7 @@ static int inspect(struct inspect *i, struct tracked *c)
 	char target[DOCKER_ID_BYTES + 32];
 	int rc;
 
-	snprintf(target, sizeof target, "/containers/%s/json", c->id);
+	text_join(target, sizeof target, "/containers/", c->id, "/json");
 	rc = ask(&i->question, target, &inspect_ops);
 	if (rc == 0)
 		i->container = c;

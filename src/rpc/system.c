@@ -3,7 +3,6 @@
 #include "sys/sysinfo.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -73,7 +72,7 @@ static void read_failed(struct rpc_server *s, struct rpc_token token, int rc)
 {
 	char text[128];
 
-	snprintf(text, sizeof text, "cannot read the file: %s", err_text(rc));
+	text_join(text, sizeof text, "cannot read the file: ", err_text(rc));
 	rpc_error(s, token, -rc, text); /* this request's codes are errno values */
 }
 

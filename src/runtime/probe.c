@@ -6,7 +6,6 @@
 #include "sys/fs.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -58,7 +57,7 @@ static void probe_containerd(struct runtime_status *st)
 {
 	for (size_t i = 0; i < COUNT(containerd_sockets) && !st->containerd_ready; i++)
 		st->containerd_ready = answers(containerd_sockets[i]);
-	snprintf(st->containerd_detail, sizeof st->containerd_detail, "%s",
+	text_join(st->containerd_detail, sizeof st->containerd_detail,
 	    st->containerd_ready ? "containerd socket ready" : "containerd socket not reachable");
 }
 
@@ -91,13 +90,13 @@ static void say_not_ready(struct probe *p, int rc, struct span missing)
 	wr_str(&w, p->conf.docker_socket);
 	say_binaries(&w, p->conf.binary_dir, rc, missing);
 	st->detail[w.n] = '\0';
-	snprintf(st->docker_detail, sizeof st->docker_detail, "%s", st->detail);
+	text_join(st->docker_detail, sizeof st->docker_detail, st->detail);
 }
 
 static void say_ready(struct runtime_status *st)
 {
-	snprintf(st->detail, sizeof st->detail, "docker socket ready");
-	snprintf(st->docker_detail, sizeof st->docker_detail, "%s",
+	text_join(st->detail, sizeof st->detail, "docker socket ready");
+	text_join(st->docker_detail, sizeof st->docker_detail,
 	    st->api_ready ? "API /_ping OK" : "socket connectable, API initializing");
 }
 

@@ -1,12 +1,11 @@
 #include "sys/module.h"
 
-#include "base/span.h"
+#include "base/cursor.h"
 #include "sys/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -39,20 +38,26 @@ int module_load_file(const char *path)
 	return rc;
 }
 
-/* A path below /lib/modules/<release>. */
-static int load_relative(struct span path)
+/* Where a file below /lib/modules/<release> is. 0 or -errno. */
+static int find_file(struct span name, char path[PATH_MAX])
 {
-	char full[PATH_MAX];
 	struct utsname kernel;
-	int n;
+	char text[PATH_MAX];
 
 	if (uname(&kernel) < 0)
 		return -errno;
-	n = snprintf(full, sizeof full, "/lib/modules/%s/%.*s", kernel.release, (int)path.n,
-	    (const char *)path.p);
-	if (n < 0 || (size_t)n >= sizeof full)
+	if (!span_to_cstr(name, text, sizeof text) ||
+	    !text_join(path, PATH_MAX, "/lib/modules/", kernel.release, "/", text))
 		return -ENAMETOOLONG;
-	return module_load_file(full);
+	return 0;
+}
+
+static int load_relative(struct span name)
+{
+	char path[PATH_MAX];
+	int rc = find_file(name, path);
+
+	return rc < 0 ? rc : module_load_file(path);
 }
 
 /* --- by name -------------------------------------------------------------------------------- */
@@ -61,14 +66,11 @@ static int load_relative(struct span path)
 static char *read_list(const char *name, size_t *n)
 {
 	char path[PATH_MAX];
-	struct utsname kernel;
 	char *text = malloc(LIST_BYTES);
 	ssize_t got = -1;
 
-	if (text && uname(&kernel) == 0) {
-		snprintf(path, sizeof path, "/lib/modules/%s/%s", kernel.release, name);
+	if (text && find_file(span_str(name), path) == 0)
 		got = fs_read_file(path, text, LIST_BYTES);
-	}
 	if (got < 0) {
 		free(text);
 		return NULL;

@@ -255,6 +255,21 @@ START_TEST(the_nul_needs_room_but_does_not_count)
 }
 END_TEST
 
+START_TEST(joins_texts)
+{
+	char buf[8] = "xxxxxxx";
+
+	ck_assert(text_join(buf, sizeof buf, "a", "", "bc"));
+	ck_assert_str_eq(buf, "abc");
+	ck_assert(text_join(buf, sizeof buf, "abc", "defg"));
+	ck_assert_str_eq(buf, "abcdefg");
+	ck_assert(!text_join(buf, sizeof buf, "abcd", "efgh", "i"));
+	ck_assert_str_eq(buf, "abcdefg");
+	ck_assert(!text_join(buf, 1, "a"));
+	ck_assert_str_eq(buf, "");
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
@@ -269,6 +284,7 @@ Suite *suite(void)
 	    writes_decimals,
 	    bytes_are_written_in_hexadecimal,
 	    the_nul_needs_room_but_does_not_count,
+	    joins_texts,
 	    NULL,
 	};
 
