@@ -18,6 +18,7 @@ endif
 
 LIB_SRC = $(sort $(wildcard src/*/*.c)) src/options.c
 AGENT_SRC = src/main.c
+VM_AGENT_SRC = src/vm_agent.c
 CTL_SRC = $(sort $(wildcard tools/arcboxctl/*.c))
 BRIDGE_SRC = $(sort $(wildcard tools/vsock-bridge/*.c))
 UNIT_SRC = $(sort $(wildcard tests/unit/test_*.c))
@@ -51,7 +52,7 @@ musl_FLAGS = $(CFLAGS) $(MUSL_CFLAGS)
 san_CC = $(SAN_CC)
 san_FLAGS = -O1 -g $(SAN)
 cov_CC = gcc
-cov_FLAGS = -O0 -g --coverage
+cov_FLAGS = -O0 -g --coverage -Wl,-u,__gcov_dump
 fuzz_CC = clang
 fuzz_FLAGS = -O2 -g $(SAN) -fsanitize=fuzzer-no-link
 
@@ -86,6 +87,10 @@ $(BUILD)/arcbox-agent.debug: $(AGENT_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/li
 	$(say) LINK $@
 	$(musl_link)
 
+$(BUILD)/vm-agent.debug: $(VM_AGENT_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	$(musl_link)
+
 $(BUILD)/arcboxctl.debug: $(CTL_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/libagent.a
 	$(say) LINK $@
 	$(musl_link)
@@ -94,11 +99,15 @@ $(BUILD)/vsock-bridge.debug: $(BRIDGE_SRC:%.c=$(BUILD)/musl/%.o) $(BUILD)/musl/l
 	$(say) LINK $@
 	$(musl_link)
 
-$(BUILD)/arcbox-agent $(BUILD)/arcboxctl $(BUILD)/vsock-bridge: %: %.debug
+$(BUILD)/arcbox-agent $(BUILD)/vm-agent $(BUILD)/arcboxctl $(BUILD)/vsock-bridge: %: %.debug
 	$(say) STRIP $@
 	$(Q)strip -s -R .comment -o $@ $<
 
 $(BUILD)/san/arcbox-agent: $(AGENT_SRC:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libagent.a
+	$(say) LINK $@
+	$(Q)$(san_CC) $(san_FLAGS) -o $@ $^
+
+$(BUILD)/san/vm-agent: $(VM_AGENT_SRC:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libagent.a
 	$(say) LINK $@
 	$(Q)$(san_CC) $(san_FLAGS) -o $@ $^
 
@@ -118,8 +127,9 @@ FAULTS = malloc calloc realloc read write readv writev recvmsg sendmsg recvfrom 
     pipe2 fork open openat close fstat mmap splice getsockopt setsockopt getsockname getrandom sendfile \
     memfd_create inotify_init1 inotify_add_watch waitpid execve ftruncate fsync rename \
     clock_settime
-# Check's bookkeeping is wrapped so that its own calls are not taken for those under test.
-WRAP = $(FAULTS:%=-Wl,--wrap=%) -Wl,--wrap=_mark_point,--wrap=_ck_assert_failed
+# Check's bookkeeping is wrapped so that its own calls are not taken for those under test, and the end
+# of forked children so that they are in the coverage.
+WRAP = $(FAULTS:%=-Wl,--wrap=%) -Wl,--wrap=_mark_point,--wrap=_ck_assert_failed,--wrap=_exit
 
 UNIT_COMMON = tests/unit/main.c tests/unit/fault.c tests/unit/cases.c
 
@@ -162,6 +172,13 @@ $(IN_GUEST): $(BUILD)/%: $(BUILD)/musl/tests/e2e/probe/%.o $(BUILD)/musl/libagen
 	$(say) LINK $@
 	$(musl_link)
 
+# What stands in for a program that Debian does not have.
+STAND_INS = $(BUILD)/k3s
+
+$(BUILD)/k3s: $(BUILD)/musl/tests/e2e/k3s/k3s.o $(BUILD)/musl/libagent.a
+	$(say) LINK $@
+	$(musl_link)
+
 # --- what can be asked for -----------------------------------------------------------------------
 
 # Each of these gets what it needs first: tools/setup installs it, or says what to install.
@@ -171,12 +188,12 @@ setup-%:
 sub = $(Q)$(MAKE) --no-print-directory
 
 UNIT_PROGRAMS = $(UNITS:%=$(BUILD)/san/unit/%) $(FUZZERS:%=$(BUILD)/san/fuzz/%)
-SAN_PROGRAMS = $(BUILD)/san/arcbox-agent $(BUILD)/san/arcboxctl $(BUILD)/san/vsock-bridge
+SAN_PROGRAMS = $(BUILD)/san/arcbox-agent $(BUILD)/san/vm-agent $(BUILD)/san/arcboxctl $(BUILD)/san/vsock-bridge
 
 all: setup-build
 	$(sub) programs
 
-programs: $(BUILD)/arcbox-agent $(BUILD)/arcboxctl $(BUILD)/vsock-bridge
+programs: $(BUILD)/arcbox-agent $(BUILD)/vm-agent $(BUILD)/arcboxctl $(BUILD)/vsock-bridge
 
 check: setup-build+unit
 	$(sub) $(UNIT_PROGRAMS)
@@ -184,11 +201,11 @@ check: setup-build+unit
 
 # The unit tests, and the end-to-end tests on what ships and under the sanitizers.
 test: setup-build+unit+e2e
-	$(sub) -j2 programs $(IN_GUEST) $(SAN_PROGRAMS) $(UNIT_PROGRAMS)
+	$(sub) -j2 programs $(IN_GUEST) $(STAND_INS) $(SAN_PROGRAMS) $(UNIT_PROGRAMS)
 	$(Q)tests/run all $(BUILD)
 
 e2e: setup-build+e2e
-	$(sub) programs $(IN_GUEST)
+	$(sub) programs $(IN_GUEST) $(STAND_INS)
 	$(Q)tests/run e2e $(BUILD) $(ONLY)
 
 lint: setup-build+lint
@@ -221,7 +238,7 @@ vm: setup-build+vm
 	$(Q)tools/vm $(BUILD) $(VM)
 
 # The same with a Docker engine in it.
-vm-docker: setup-build+vm
+vm-docker: setup-build+vm-docker
 	$(sub) programs $(BUILD)/probe
 	$(Q)tools/vm $(BUILD) --docker $(VM)
 
@@ -237,9 +254,11 @@ $(BUILD)/optdoc: $(BUILD)/musl/tools/optdoc.o $(BUILD)/musl/libagent.a
 install: programs docs
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8
 	install -m 755 $(BUILD)/arcbox-agent $(DESTDIR)$(SBINDIR)/arcbox-agent
+	install -m 755 $(BUILD)/vm-agent $(DESTDIR)$(SBINDIR)/vm-agent
 	install -m 755 $(BUILD)/arcboxctl $(DESTDIR)$(BINDIR)/arcboxctl
 	install -m 755 $(BUILD)/vsock-bridge $(DESTDIR)$(BINDIR)/vsock-bridge
 	install -m 644 tools/arcboxctl/arcboxctl.1 $(DESTDIR)$(MANDIR)/man1/arcboxctl.1
+	install -m 644 tools/vsock-bridge/vsock-bridge.1 $(DESTDIR)$(MANDIR)/man1/vsock-bridge.1
 	install -m 644 $(BUILD)/arcbox-agent.8 $(DESTDIR)$(MANDIR)/man8/arcbox-agent.8
 
 clean:

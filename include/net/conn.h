@@ -90,8 +90,15 @@ void conn_commit(struct conn *c, size_t n);
  * at a time. A file that turns out shorter ends the connection with -EIO. */
 int conn_send_file(struct conn *c, int fd, off_t offset, uint64_t n);
 
+/* Sets the limit of the peer's patience anew; as conn_limits.stall_ms. */
+void conn_set_stall(struct conn *c, uint64_t stall_ms);
+
 /* Bytes (and file bytes) that wait to be sent. */
 uint64_t conn_pending(const struct conn *c);
+
+/* Whether the peer takes nothing any more. vsock(7) does not tell of that: who waits for long
+ * without sending has to ask. */
+bool conn_peer_is_gone(const struct conn *c);
 
 /* Stops reading: the peer feels it. Bytes read already are not offered meanwhile. A peer that goes
  * away altogether, both directions, ends a paused connection at once: nobody is left to answer. */

@@ -29,15 +29,14 @@ struct kubernetes_conf {
 	uint64_t answer_ms;      /* a start is answered then, even if the API is not up yet */
 	uint64_t ready_ms;       /* k3s is given up when its API does not come up in so long */
 	uint64_t stop_ms;        /* for k3s to end by SIGTERM */
-	uint64_t delete_ms;      /* for unmounting and emptying its directories */
+	uint64_t delete_ms;      /* for removing the namespace, and again for the directories */
 	uint64_t restart_ms, restart_max_ms, healthy_ms; /* see daemon.h */
 };
 
 /* What a request came to. Views live during the call. */
 struct kubernetes_answer {
-	int rc; /* 0; or -errno, and `detail` says why: -ENOENT for a kubeconfig that is not there
-		 */
-	const char *detail;                         /* what was done or found */
+	int rc;             /* 0; or -errno, and `detail` says why: -ENOENT for no kubeconfig */
+	const char *detail; /* what was done or found */
 	bool running, api_ready;                    /* start, status */
 	bool containerd_ready, k3s_failed;          /* status: k3s died, or could not be started */
 	const char *containerd_detail, *k3s_detail; /* status */

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include "base/cursor.h"
+#include "base/utc.h"
 #include "base/utf8.h"
 
 #include <errno.h>
@@ -116,56 +117,10 @@ static struct span line_end(struct line *l)
 	return span_of(l->bytes, l->w.n + tail.n);
 }
 
-static void put_padded(struct wr *w, uint64_t v, unsigned width)
-{
-	for (uint64_t limit = 10; width > 1; limit *= 10, width--)
-		if (v < limit)
-			wr_u8(w, '0');
-	wr_dec(w, v);
-}
-
-/* RFC 3339 date of a number of days since 1970-01-01, by the proleptic Gregorian calendar. Years
- * are counted from 1 March, so that the leap day is the last of its year, and in eras of 400 years,
- * which all have 146097 days. */
-static void put_date(struct wr *w, uint64_t days)
-{
-	uint64_t from_0000_03_01 = days + 719468;
-	uint64_t era = from_0000_03_01 / 146097;
-	uint64_t day_of_era = from_0000_03_01 % 146097;
-	uint64_t year_of_era =
-	    (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	uint64_t day_of_year =
-	    day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-	uint64_t month_from_march = (5 * day_of_year + 2) / 153;
-	uint64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
-
-	put_padded(w, 400 * era + year_of_era + (month <= 2), 4);
-	wr_u8(w, '-');
-	put_padded(w, month, 2);
-	wr_u8(w, '-');
-	put_padded(w, day_of_year - (153 * month_from_march + 2) / 5 + 1, 2);
-}
-
-static void put_time(struct wr *w, const struct timespec *now)
-{
-	uint64_t secs = now->tv_sec > 0 ? (uint64_t)now->tv_sec : 0;
-
-	put_date(w, secs / 86400);
-	wr_u8(w, 'T');
-	put_padded(w, secs / 3600 % 24, 2);
-	wr_u8(w, ':');
-	put_padded(w, secs / 60 % 60, 2);
-	wr_u8(w, ':');
-	put_padded(w, secs % 60, 2);
-	wr_u8(w, '.');
-	put_padded(w, (uint64_t)now->tv_nsec / 1000000, 3);
-	wr_u8(w, 'Z');
-}
-
 static void put_head(
     struct wr *w, const struct timespec *now, enum log_level level, const char *module)
 {
-	put_time(w, now);
+	utc_write(w, now->tv_sec > 0 ? (uint64_t)now->tv_sec : 0, (uint32_t)now->tv_nsec);
 	wr_u8(w, ' ');
 	wr_str(w, level_names[level]);
 	wr_u8(w, ' ');

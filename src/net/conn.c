@@ -73,6 +73,16 @@ static void expect_progress(struct conn *c)
 		timer_in(&c->stall, c->stall_ns);
 }
 
+void conn_set_stall(struct conn *c, uint64_t stall_ms)
+{
+	if (!takes_output(c))
+		return;
+	c->stall_ns = stall_ms * NS_PER_MS;
+	timer_at(&c->stall, 0);
+	if (must_wait(c))
+		expect_progress(c);
+}
+
 static void stalled(struct timer *t)
 {
 	struct conn *c = container_of(t, struct conn, stall);
@@ -234,6 +244,12 @@ int conn_send(struct conn *c, struct span s)
 	expect_progress(c);
 	watch(c, false);
 	return 0;
+}
+
+bool conn_peer_is_gone(const struct conn *c)
+{
+	return is_open(c) && !c->connecting &&
+	    sendto(c->source.fd, "", 0, MSG_NOSIGNAL, NULL, 0) < 0 && errno != EAGAIN;
 }
 
 uint8_t *conn_reserve(struct conn *c, size_t n)

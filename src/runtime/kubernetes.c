@@ -21,9 +21,8 @@
 
 enum {
 	POLL_MS = 500,
-	LOOK_MS = 1000,       /* for binary_dir, which may lie on a shared filesystem */
-	READ_MS = 5000,       /* for the kubeconfig */
-	NAMESPACE_MS = 20000, /* for `k3s ctr` */
+	LOOK_MS = 1000, /* for binary_dir, which may lie on a shared filesystem */
+	READ_MS = 5000, /* for the kubeconfig */
 	KILL_MS = 500,
 	WORD_BYTES = 256,
 	KUBECONFIG_BYTES = 256 * 1024,
@@ -520,7 +519,7 @@ static void remove_namespace(struct kubernetes *k)
 	if (rc < 0)
 		namespace_not_removed(k, span_str(err_text(rc)));
 	else
-		timer_in(&k->timer, NAMESPACE_MS * NS_PER_MS);
+		timer_in(&k->timer, k->conf.delete_ms * NS_PER_MS);
 }
 
 static void end_ctr(struct kubernetes *k)
@@ -551,7 +550,7 @@ static void no_config(struct kubernetes *k, int rc)
 
 static void answer_config(struct kubernetes *k, size_t n)
 {
-	char *text = malloc(n);
+	char *text = calloc(1, n);
 	struct span config = span_of(text, n);
 
 	if (!text)

@@ -314,20 +314,30 @@ static void daemon_changed(struct runtime *r, struct daemon *d, enum step step)
 	}
 }
 
-static void containerd_changed(struct daemon *d)
+/* One that dies after its step was done puts the start back to it, until it is ready again. */
+static void fall_back(struct runtime *r, const struct daemon *d, enum step step)
 {
-	daemon_changed(container_of(d, struct runtime, containerd), d, STEP_CONTAINERD);
+	bool was_done = r->state == READY || (r->state == STARTING && r->step > step);
+
+	if (was_done && d->state != DAEMON_READY) {
+		r->state = STARTING;
+		r->step = step;
+	}
 }
 
-/* One that dies when all was ready puts the state back until it is ready again. */
+static void containerd_changed(struct daemon *d)
+{
+	struct runtime *r = container_of(d, struct runtime, containerd);
+
+	fall_back(r, d, STEP_CONTAINERD);
+	daemon_changed(r, d, STEP_CONTAINERD);
+}
+
 static void dockerd_changed(struct daemon *d)
 {
 	struct runtime *r = container_of(d, struct runtime, dockerd);
 
-	if (r->state == READY && d->state != DAEMON_READY) {
-		r->state = STARTING;
-		r->step = r->goal = STEP_DOCKERD;
-	}
+	fall_back(r, d, STEP_DOCKERD);
 	daemon_changed(r, d, STEP_DOCKERD);
 }
 

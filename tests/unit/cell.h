@@ -4,6 +4,7 @@
 #ifndef TESTS_CELL_H
 #define TESTS_CELL_H
 
+#include "fault.h"
 #include "suite.h"
 
 #include <sched.h>
@@ -20,6 +21,7 @@ static inline bool cell_enter(void)
 		skip_test("namespaces need root");
 		return false;
 	}
+	fault_keep_coverage();
 	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
 	ck_assert_int_eq(mount("tmpfs", "/mnt", "tmpfs", 0, "mode=0755"), 0);
 	/* The sanitizers read it. */

@@ -378,3 +378,41 @@ unsigned fault_children(void)
 	closedir(d);
 	return n;
 }
+
+/* --- coverage --------------------------------------------------------------------------------- */
+
+/* Writes the counts of a coverage build, where it is one. */
+extern void __gcov_dump(void) __attribute__((weak));
+_Noreturn void __real__exit(int status);
+_Noreturn void __wrap__exit(int status);
+
+static bool root_is_changed;
+
+static void change_root_back(void)
+{
+	if (root_is_changed && fchdir(STDIN_FILENO) == 0)
+		(void)!chroot(".");
+}
+
+void fault_keep_coverage(void)
+{
+	int root = __gcov_dump ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (root < 0)
+		return;
+	dup2(root, STDIN_FILENO); /* which workers keep, too */
+	close(root);
+	root_is_changed = true;
+	atexit(change_root_back); /* libgcov writes after that */
+}
+
+/* How forked children end, whom libgcov does not see go. */
+void __wrap__exit(int status)
+{
+	if (__gcov_dump) {
+		fault_disarm();
+		change_root_back();
+		__gcov_dump();
+	}
+	__real__exit(status);
+}

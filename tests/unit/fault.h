@@ -29,6 +29,10 @@ void fault_short(unsigned n);
 unsigned fault_fds(void);
 unsigned fault_children(void);
 
+/* For a test that changes its root directory: what a coverage build counts in it, and in the
+ * processes that it forks, is written below the root of now. Takes descriptor 0. */
+void fault_keep_coverage(void);
+
 /* Runs the body with the 1st, 2nd, … call failing, until a round does not reach the fault. */
 #define FAULT_EACH(call, err)                                                                      \
 	for (unsigned fault_n_ = 1, fault_go_ = 1;                                                 \

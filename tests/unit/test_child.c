@@ -839,6 +839,40 @@ START_TEST(a_worker_that_cannot_run_leaves_nothing)
 }
 END_TEST
 
+START_TEST(a_program_is_run_to_its_end)
+{
+	static const char *const calls[] = {"pipe2", "fork", "read"};
+	const char *const exits[] = {"sh", "-c", "exit 7", NULL};
+	const char *const dies[] = {"sh", "-c", "kill -9 $$", NULL};
+	struct child_spec spec = true_spec;
+	int status;
+
+	setup();
+	ck_assert_int_eq(child_run(&spec), 0);
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+		FAULT_EACH(calls[i], EIO)
+		{
+			status = child_run(&spec);
+			ck_assert(status == 0 || status == -EIO);
+			check_nothing_left();
+		}
+	}
+	FAULT_EACH("waitpid", EINTR)
+	ck_assert_int_eq(child_run(&spec), 0);
+	spec.path = "/bin/sh";
+	spec.argv = exits;
+	status = child_run(&spec);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	spec.argv = dies;
+	status = child_run(&spec);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	spec.path = "/bin/missing";
+	ck_assert_int_eq(child_run(&spec), -ENOENT);
+	check_nothing_left();
+	teardown();
+}
+END_TEST
+
 /* --- many at once -------------------------------------------------------------------------------
  */
 
@@ -899,6 +933,7 @@ Suite *suite(void)
 	    a_worker_that_cannot_run_leaves_nothing,
 	    a_detached_worker_is_not_waited_for,
 	    a_launch_does_not_wait_for_the_exec,
+	    a_program_is_run_to_its_end,
 	    a_storm_of_ends_takes_turns,
 	    NULL,
 	};

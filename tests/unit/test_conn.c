@@ -867,6 +867,61 @@ START_TEST(a_peer_that_vanishes_ends_a_paused_connection_at_once)
 }
 END_TEST
 
+START_TEST(what_a_vanished_peer_sent_is_kept_for_who_wants_it)
+{
+	struct owner o = {0};
+
+	setup();
+	start(&o);
+	conn_keep_input(&o.conn);
+	o.on_data = pauses;
+	peer_says(&o, "first");
+	turn();
+	peer_says(&o, " and last");
+	close(o.peer);
+	o.peer = -1;
+	ck_assert_uint_le(turns_within(30), 4);
+	ck_assert_uint_eq(o.closes, 0);
+	ck_assert_int_eq(send_text(&o, "to nobody"), 0);
+	ck_assert_uint_le(turns_within(30), 4);
+	ck_assert_uint_eq(o.closes, 0);
+	o.on_data = NULL;
+	conn_resume(&o.conn);
+	turns(3);
+	assert_got(&o, "first and last");
+	ck_assert_uint_eq(o.eofs, 1);
+	assert_closed(&o, -EPIPE); /* both directions are over */
+	stop(&o);
+}
+END_TEST
+
+START_TEST(what_waits_for_a_vanished_peer_is_lost_alone)
+{
+	struct owner o = {0};
+
+	setup();
+	start(&o);
+	conn_keep_input(&o.conn);
+	conn_pause(&o.conn);
+	while (conn_pending(&o.conn) == 0)
+		ck_assert_int_eq(send_text(&o, "nobody reads this"), 0);
+	peer_says(&o, "bye");
+	shutdown(o.peer, SHUT_RDWR);
+	close(o.peer);
+	o.peer = -1;
+	ck_assert_uint_le(turns_within(30), 5);
+	ck_assert_uint_eq(o.closes, 0);
+	ck_assert_uint_eq(conn_pending(&o.conn), 0);
+	conn_resume(&o.conn);
+	turns(3);
+	assert_got(&o, "bye");
+	conn_finish(&o.conn);
+	until_closed(&o);
+	ck_assert_uint_eq(o.closes, 1);
+	stop(&o);
+}
+END_TEST
+
 static void reset_by_peer(struct owner *o)
 {
 	struct linger now = {.l_onoff = 1};
@@ -1651,6 +1706,8 @@ Suite *suite(void)
 	    a_finishing_peer_that_vanishes_is_an_error,
 	    a_finishing_peer_that_takes_nothing_is_cut_off,
 	    a_peer_that_vanishes_ends_a_paused_connection_at_once,
+	    what_a_vanished_peer_sent_is_kept_for_who_wants_it,
+	    what_waits_for_a_vanished_peer_is_lost_alone,
 	    a_reset_ends_a_connection_whatever_it_does,
 	    what_a_vanished_peer_sent_is_offered_first,
 	    sending_to_nobody_ends_the_connection,

@@ -5,7 +5,8 @@
  * and its words; the answer is text, and begins with "error: " when the verb failed.
  *
  * On the kernel command line, probe.root=TYPE makes /dev/vda, of that type, the root, whose /init
- * goes on; probe.proc mounts /proc for an agent that cannot start without: that of the sanitizers.
+ * goes on; probe.sandbox has vm-agent instead of the agent; probe.proc mounts /proc for an agent
+ * that cannot start without: that of the sanitizers.
  */
 #include "sys/module.h"
 
@@ -24,6 +25,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,6 +33,7 @@
 enum { PORT = 9000, WORDS = 16, ORPHANS = 10 /* of one parent */ };
 
 #define AGENT     "/sbin/arcbox-agent"
+#define VM_AGENT  "/sbin/vm-agent"
 #define LOAD_LIST "/lib/modules/load.list"
 
 static int listener;
@@ -84,6 +87,23 @@ static bool verb_list(struct request *r)
 			fprintf(r->out, "%s\n", entry->d_name);
 	closedir(dir);
 	return true;
+}
+
+/* flags PATH: what chattr(1) sets, in hexadecimal. */
+static bool verb_flags(struct request *r)
+{
+	const unsigned get_flags = _IOR('f', 1, long); /* FS_IOC_GETFLAGS */
+	int fd = open(r->word[1], O_RDONLY | O_CLOEXEC);
+	unsigned flags = 0;
+	bool good;
+
+	if (fd < 0)
+		return false;
+	good = syscall(SYS_ioctl, fd, get_flags, &flags) == 0;
+	close(fd);
+	if (good)
+		fprintf(r->out, "%x", flags);
+	return good;
 }
 
 /* read PATH: also of /proc and /sys, which cannot be mapped. */
@@ -371,6 +391,7 @@ static const struct verb {
     {"stat", 1, verb_stat},
     {"readlink", 1, verb_readlink},
     {"list", 1, verb_list},
+    {"flags", 1, verb_flags},
     {"read", 1, verb_read},
     {"write", 2, verb_write},
     {"mkdir", 1, verb_mkdir},
@@ -533,6 +554,14 @@ static void be_init(void)
 			sleep(1);
 }
 
+/* A sandbox's kernel needs no modules; this one does. */
+static void be_sandbox(void)
+{
+	load_modules();
+	execl(VM_AGENT, VM_AGENT, (char *)NULL);
+	perror("probe: " VM_AGENT);
+}
+
 int main(int argc, char **argv)
 {
 	char cmdline[4096], type[32];
@@ -545,6 +574,8 @@ int main(int argc, char **argv)
 		perror("probe: cannot switch the root");
 		return 1;
 	}
+	if (strstr(cmdline, "probe.sandbox"))
+		be_sandbox();
 	if (strstr(cmdline, "probe.proc"))
 		mount_proc();
 	if (fork() == 0)
