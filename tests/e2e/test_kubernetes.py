@@ -23,11 +23,16 @@ DATA = "/var/lib/rancher/k3s"
 ENDPOINT = "https://127.0.0.1:16443"
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "runc", "k3s")
 
-# The lab's directory stays where it is.
+# The lab's directory and the programs under test stay where they are.
 PREPARE = """
-mount --bind "$1" /mnt
+mount -t tmpfs none /mnt
+mkdir /mnt/lab /mnt/build
+mount --bind "$1" /mnt/lab
+mount --bind "$2" /mnt/build
 for dir in /etc /run /tmp /var/lib; do mount -t tmpfs -o mode=755 none $dir; done
-mkdir -p "$1" /var/run && mount --move /mnt "$1"
+mkdir -p "$1" "$2" /var/run
+mount --move /mnt/lab "$1"
+mount --move /mnt/build "$2"
 echo ready > "$1/ready"
 exec sleep infinity
 """
@@ -41,7 +46,7 @@ class KubernetesLab(NetLab):
         self.day.mkdir()
         for program in PROGRAMS:
             shutil.copy(STAND_IN, self.bin / program)
-        holder = self.start("unshare", "--mount", "sh", "-c", PREPARE, "sh", self.dir)
+        holder = self.start("unshare", "--mount", "sh", "-c", PREPARE, "sh", self.dir, lab.BUILD)
         until((self.dir / "ready").exists, "a mount namespace")
         self.enter = ["nsenter", f"--target={holder.pid}", "--net", "--mount"]
         self.root = Path(f"/proc/{holder.pid}/root")
