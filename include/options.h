@@ -32,10 +32,10 @@ struct options {
 	bool dns_bare_dotted;
 	uint64_t dns_ttl_secs;
 	/* where things are */
-	const char *docker_socket, *runtime_dir, *data_device, *format;
+	const char *docker_socket, *runtime_dir, *data_device, *format, *vmm_config;
 	/* behaviour */
 	const char *log, *log_file;
-	bool set_clock;
+	bool set_clock, no_guest_exec;
 	/* bringing the system up */
 	const char *hostname, *iptables;
 	struct option_list docker_dns;
@@ -49,6 +49,9 @@ struct options {
 	uint64_t prepare_ms, volume_ms, containerd_ms, docker_start_ms;
 	uint64_t restart_ms, restart_max_ms, healthy_ms;
 	uint64_t k3s_answer_ms, k3s_ready_ms, k3s_stop_ms, k3s_delete_ms;
+	uint64_t max_sandboxes, max_starting, max_subscribers, max_events, max_snapshots,
+	    max_guest_commands;
+	uint64_t sandbox_prepare_ms, sandbox_connect_ms, sandbox_stop_ms, sandbox_kill_ms;
 	uint64_t max_relays, park_ms, park_retry_ms;
 	uint64_t max_owners, max_names, max_names_per_owner, max_addrs_per_owner;
 	uint64_t dns_rcvbuf_bytes, dns_max_clients, dns_max_buffered_bytes, dns_idle_ms;

@@ -1,6 +1,7 @@
 /* The start of the system, from top to bottom: options, log, signals, system init, DNS, Docker
  * watcher, proxies, services, RPC, network, shares. A part that cannot be had is logged and left
  * out; RPC always comes up. */
+#include "base/cursor.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "codec/dhcp.h"
@@ -14,16 +15,21 @@
 #include "net/proxy.h"
 #include "options.h"
 #include "rpc/methods.h"
+#include "sandbox/rootfs.h"
+#include "sandbox/sandbox.h"
 #include "sys/child.h"
 #include "sys/fs.h"
 #include "sys/random.h"
 #include "sys/signals.h"
 #include "system/log_file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { SUBNET_TEXT_BYTES = IP_TEXT_BYTES + 4 };
 
 /* All that runs, in the order in which it is started. */
 struct agent {
@@ -47,6 +53,10 @@ struct agent {
 	struct proxy *proxies[OPTIONS_LIST];
 	struct runtime *runtime;
 	struct kubernetes *kubernetes;
+	struct sandbox_config vmm; /* of the sandboxes */
+	char sandbox_subnet[SUBNET_TEXT_BYTES];
+	struct sandbox_names sandbox_names;
+	struct sandboxes *sandboxes;
 	char endpoint[ADDR_TEXT_BYTES];
 	struct rpc_services services;
 	struct rpc_server *rpc;
@@ -239,28 +249,43 @@ static void runtime_ended(void *ctx)
 	shutdown_services_ended(&a->shutdown);
 }
 
-/* Within what is left of the time. */
+/* Of the time for the services. */
+static uint64_t left_ms(const struct agent *a)
+{
+	uint64_t now_ns = a->loop.now_ns, until_ns = a->shutdown.until_ns;
+
+	return until_ns > now_ns ? (until_ns - now_ns) / NS_PER_MS : 0;
+}
+
 static void end_runtime(void *ctx)
 {
 	struct agent *a = ctx;
-	uint64_t now_ns = a->loop.now_ns;
-	uint64_t left_ns = a->shutdown.until_ns > now_ns ? a->shutdown.until_ns - now_ns : 0;
 
 	if (a->runtime)
-		runtime_stop(a->runtime, left_ns / NS_PER_MS, runtime_ended, a);
+		runtime_stop(a->runtime, left_ms(a), runtime_ended, a);
 	else
 		runtime_ended(a);
 }
 
 /* Kubernetes is on top of the runtime. */
+static void end_kubernetes(void *ctx)
+{
+	struct agent *a = ctx;
+
+	if (a->kubernetes)
+		kubernetes_stop(a->kubernetes, left_ms(a) / 2, end_runtime, a);
+	else
+		end_runtime(a);
+}
+
 static void end_services(struct shutdown *s, uint64_t wait_ms)
 {
 	struct agent *a = container_of(s, struct agent, shutdown);
 
-	if (a->kubernetes)
-		kubernetes_stop(a->kubernetes, wait_ms / 2, end_runtime, a);
+	if (a->sandboxes)
+		sandboxes_stop(a->sandboxes, wait_ms / 2, end_kubernetes, a);
 	else
-		end_runtime(a);
+		end_kubernetes(a);
 }
 
 /* The disks are about to be unmounted. */
@@ -339,6 +364,19 @@ static void take_resolvers(void *ctx, const struct ip *servers, size_t n)
 	set_forwarders(ctx, servers, n);
 }
 
+static const char *subnet_text(const struct cidr *cidr, char text[SUBNET_TEXT_BYTES])
+{
+	struct wr w = wr_of(text, SUBNET_TEXT_BYTES);
+	char ip[IP_TEXT_BYTES];
+
+	ip_format(&cidr->network, ip);
+	wr_str(&w, ip);
+	wr_str(&w, "/");
+	wr_dec(&w, cidr->prefix);
+	wr_nul(&w);
+	return text;
+}
+
 static void start_network(struct agent *a)
 {
 	const struct options *o = &a->options;
@@ -347,7 +385,7 @@ static void start_network(struct agent *a)
 	    .hostname = o->hostname,
 	    .iptables = o->iptables,
 	    .iptables_ms = o->iptables_ms,
-	    .sandbox_subnet = "172.20.0.0/16",
+	    .sandbox_subnet = subnet_text(&a->vmm.cidr, a->sandbox_subnet),
 	    .retry_ms = o->dhcp_retry_ms,
 	    .retry_max_ms = o->dhcp_retry_max_ms,
 	    .renew_retry_ms = o->dhcp_renew_retry_ms,
@@ -564,12 +602,80 @@ static void start_runtime(struct agent *a)
 	a->runtime = runtime_new(&a->loop, &a->reaper, &conf);
 }
 
+/* Before /etc is covered by memory. A file that was asked for by name has to be there. */
+static void read_vmm_config(struct agent *a)
+{
+	const char *named = first_set(a->options.vmm_config, "ARCBOX_VMM_CONFIG");
+	int rc;
+
+	sandbox_config_default(&a->vmm);
+	rc = sandbox_config_load(&a->vmm, named ? named : "/etc/arcbox/vmm.toml");
+	if (rc == -ENOENT && named)
+		log_error("sandbox", "there is no such configuration, using the built-in one",
+		    KV_STR("file", named));
+}
+
+static struct span owner_of(const char *id, char owner[SANDBOX_ID_MAX + 16])
+{
+	text_join(owner, SANDBOX_ID_MAX + 16, "sandbox:", id);
+	return span_str(owner);
+}
+
+static void name_sandbox(void *ctx, const char *id, const struct ip *ip)
+{
+	const struct agent *a = ctx;
+	char owner[SANDBOX_ID_MAX + 16];
+	struct span name = span_str(id);
+	int rc = a->registry ? registry_set(a->registry, owner_of(id, owner), &name, 1, ip, 1) : 0;
+
+	if (rc < 0)
+		log_warn(
+		    "sandbox", "its name cannot be registered", KV_STR("sandbox", id), KV_ERR(rc));
+}
+
+static void unname_sandbox(void *ctx, const char *id)
+{
+	const struct agent *a = ctx;
+	char owner[SANDBOX_ID_MAX + 16];
+
+	if (a->registry)
+		registry_drop(a->registry, owner_of(id, owner));
+}
+
+static void start_sandboxes(struct agent *a)
+{
+	const struct options *o = &a->options;
+	const struct sandboxes_conf conf = {
+	    .config = &a->vmm,
+	    .rootfs = rootfs_convert,
+	    .names = &a->sandbox_names,
+	    .max_sandboxes = (unsigned)o->max_sandboxes,
+	    .max_starting = (unsigned)o->max_starting,
+	    .max_subscribers = (unsigned)o->max_subscribers,
+	    .max_events = o->max_events,
+	    .max_snapshots = (unsigned)o->max_snapshots,
+	    .max_guest_commands = o->no_guest_exec ? 0 : (unsigned)o->max_guest_commands,
+	    .prepare_ms = o->sandbox_prepare_ms,
+	    .connect_ms = o->sandbox_connect_ms,
+	    .stop_ms = o->sandbox_stop_ms,
+	    .kill_ms = o->sandbox_kill_ms,
+	    .seed = {a->seed[0], a->seed[1]},
+	};
+
+	a->sandbox_names =
+	    (struct sandbox_names){.set = name_sandbox, .drop = unname_sandbox, .ctx = a};
+	a->sandboxes = sandboxes_new(&a->loop, &a->reaper, &conf);
+	if (!a->sandboxes)
+		log_error("main", "no memory for sandboxes: running without");
+}
+
 static void start_services(struct agent *a)
 {
 	const struct options *o = &a->options;
 
 	start_runtime(a);
 	start_kubernetes(a);
+	start_sandboxes(a);
 	a->services = (struct rpc_services){
 	    .clock = {.may_set = is_pid1() || o->set_clock},
 	    .reader = reader_new(
@@ -577,6 +683,7 @@ static void start_services(struct agent *a)
 	    .shutdown = &a->shutdown,
 	    .runtime = a->runtime,
 	    .kubernetes = a->kubernetes,
+	    .sandboxes = a->sandboxes,
 	};
 }
 
@@ -634,6 +741,7 @@ static int start_loop(struct agent *a)
 /* RPC comes before what takes its time anyway: addresses and shares. */
 static void start(struct agent *a)
 {
+	read_vmm_config(a);
 	if (a->brings_up)
 		start_system(a);
 	set_peers(a);
@@ -659,6 +767,7 @@ static void stop(struct agent *a)
 	dns_server_free(a->dns);
 	registry_free(a->registry);
 	reader_free(a->services.reader);
+	sandboxes_free(a->sandboxes);
 	kubernetes_free(a->kubernetes);
 	runtime_free(a->runtime);
 	shares_cancel(&a->shares);
@@ -677,8 +786,10 @@ static bool is_settled(const struct agent *a)
 static int bring_up(struct agent *a)
 {
 	uint64_t end_ns = clock_mono_ns() + a->options.init_ms * NS_PER_MS;
-	bool usable = start_system(a);
+	bool usable;
 
+	read_vmm_config(a);
+	usable = start_system(a);
 	start_network(a);
 	start_shares(a);
 	while (!a->loop.stopping && !is_settled(a) && clock_mono_ns() < end_ns)

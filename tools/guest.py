@@ -32,7 +32,7 @@ RUNTIME_MODULES = (
     *("nft_chain_nat", "nft_masq", "nft_nat", "xt_addrtype", "xt_comment", "xt_conntrack"),
     *("xt_mark", "xt_MASQUERADE", "xt_nat", "xt_tcpudp"),
 )
-IMAGE_PROGRAMS = "cat echo head ls nslookup seq sh sleep tail touch true wc wget".split()
+IMAGE_PROGRAMS = "cat echo head ls nslookup seq sh sleep tail tee touch true wc wget".split()
 PATIENCE_S = 30
 # No process outlives this one, however it ends; ^C is this one's to handle.
 TIED = ("setpriv", "--pdeathsig", "TERM", "--")
@@ -188,10 +188,10 @@ class Machine:
 
     def __init__(
         self, folder, bridge, kernel, initramfs,
-        cmdline="", disks=(), shares=None, nics=("",), memory_mib=256,
+        cmdline="", disks=(), shares=None, nics=("",), memory_mib=256, cpus=1,
     ):  # fmt: skip
         self.folder = Path(folder)
-        self.memory_mib = memory_mib
+        self.memory_mib, self.cpus = memory_mib, cpus
         self.vsock = self.folder / "vsock"
         self.console_path = self.folder / "console"
         self.processes = []
@@ -234,7 +234,7 @@ class Machine:
         return [
             *("-nodefaults", "-no-reboot", "-display", "none"),
             *("-machine", f"q35,accel={accelerator(kernel)},memory-backend=mem", "-object", memory),
-            *(*CPU, "-m", self.memory_mib),
+            *(*CPU, "-smp", self.cpus, "-m", self.memory_mib),
             *("-kernel", kernel.image, "-initrd", initramfs),
             *("-append", f"console=ttyS0 quiet panic=-1 {cmdline}"),
             *("-serial", f"file:{self.console_path}"),

@@ -15,6 +15,7 @@ struct rpc_services {
 	struct shutdown *shutdown;
 	struct runtime *runtime;
 	struct kubernetes *kubernetes;
+	struct sandboxes *sandboxes; /* NULL: they cannot be had */
 };
 
 extern const struct rpc_method rpc_methods[];
@@ -25,6 +26,10 @@ rpc_handler_fn rpc_ping, rpc_get_system_info, rpc_mmap_read_file, rpc_shutdown; 
 rpc_handler_fn rpc_ensure_runtime, rpc_runtime_status;                          /* runtime.c */
 rpc_handler_fn rpc_kubernetes_start, rpc_kubernetes_stop, rpc_kubernetes_delete,
     rpc_kubernetes_status, rpc_kubernetes_kubeconfig; /* kubernetes.c */
+rpc_handler_fn rpc_sandbox_create, rpc_sandbox_stop, rpc_sandbox_remove, rpc_sandbox_inspect,
+    rpc_sandbox_list, rpc_sandbox_checkpoint, rpc_sandbox_restore, rpc_sandbox_list_snapshots,
+    rpc_sandbox_delete_snapshot;                                      /* sandbox.c */
+rpc_handler_fn rpc_sandbox_run, rpc_sandbox_exec, rpc_sandbox_events; /* sandbox_streams.c */
 
 /* What a service keeps of a request until its answer is there, and back. */
 static inline struct runtime_caller rpc_caller_of(const struct rpc_call *call)

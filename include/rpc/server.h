@@ -78,8 +78,43 @@ void rpc_answer(struct rpc_server *s, struct rpc_token token, const void *respon
 void rpc_answer_file(struct rpc_server *s, struct rpc_token token, struct span before, int fd,
     off_t offset, uint64_t n, struct span after);
 
-/* Answers with an Error frame. The text is what a person reads: what was done, to what, and why
- * not. */
+/* Answers with an Error frame, which also ends a stream. The text is what a person reads: what was
+ * done, to what, and why not. */
 void rpc_error(struct rpc_server *s, struct rpc_token token, int32_t code, const char *text);
+
+/* --- streams ------------------------------------------------------------------------------------
+ *
+ * An answer of many frames holds its connection: its next request is read after the end of it.
+ * Nothing piles up when the host is slow, as long as the service waits when it is told to. A host
+ * may take its time: no stall ends a connection meanwhile. */
+
+/* Called by the loop, and with the server's end. */
+struct rpc_stream_ops {
+	/* Frames of this type are the host's input to the stream; 0: there is none. */
+	uint32_t input_type;
+	/* A piece of it, viewed for the time of the call. Returns how much was taken; what was not
+	 * is offered again after rpc_stream_resume_input(). Must not end the stream. */
+	size_t (*input)(void *ctx, struct span bytes);
+	/* There is no more: the host sent an empty frame, closed its sending side, or sent its next
+	 * request. Must not end the stream. */
+	void (*input_ended)(void *ctx);
+	/* What had to wait has left. */
+	void (*writable)(void *ctx);
+	/* The connection is gone, and with it the stream: the last call. */
+	void (*closed)(void *ctx);
+};
+
+/* Makes the answer a stream. False, with no op ever called, when nobody waits for it any more. */
+bool rpc_stream_begin(
+    struct rpc_server *s, struct rpc_token token, const struct rpc_stream_ops *ops, void *ctx);
+
+/* Sends a frame, the method's response message. False: send no more until `writable` is called, or
+ * `closed`. A message that cannot be sent at all ends the connection. */
+bool rpc_stream_send(struct rpc_server *s, struct rpc_token token, const void *message);
+
+void rpc_stream_resume_input(struct rpc_server *s, struct rpc_token token);
+
+/* Ends the stream; no op is called any more, and the connection takes requests again. */
+void rpc_stream_end(struct rpc_server *s, struct rpc_token token);
 
 #endif

@@ -1,18 +1,5 @@
 #include "rpc/methods.h"
 
-#include <stdio.h>
-
-/* The service of this request has not come to this version; the host is told so at once. */
-static void unavailable(struct rpc_call *call, const void *request)
-{
-	char text[128];
-
-	(void)request;
-	snprintf(text, sizeof text, "%s: the service is not available in agent " AGENT_VERSION,
-	    message_by_type(call->type)->name);
-	rpc_error(call->server, call->token, RPC_UNAVAILABLE, text);
-}
-
 const struct rpc_method rpc_methods[] = {
     {RPC_PING_REQUEST, RPC_PING_RESPONSE, &rpc_ping_request_table, &rpc_ping_response_table,
 	rpc_ping},
@@ -39,28 +26,29 @@ const struct rpc_method rpc_methods[] = {
 	&rpc_kubernetes_kubeconfig_response_table, rpc_kubernetes_kubeconfig},
 
     {RPC_SANDBOX_CREATE_REQUEST, RPC_CREATE_SANDBOX_RESPONSE, &rpc_create_sandbox_request_table,
-	&rpc_create_sandbox_response_table, unavailable},
+	&rpc_create_sandbox_response_table, rpc_sandbox_create},
     {RPC_SANDBOX_STOP_REQUEST, RPC_SANDBOX_STOP_RESPONSE, &rpc_stop_sandbox_request_table, NULL,
-	unavailable},
+	rpc_sandbox_stop},
     {RPC_SANDBOX_REMOVE_REQUEST, RPC_SANDBOX_REMOVE_RESPONSE, &rpc_remove_sandbox_request_table,
-	NULL, unavailable},
+	NULL, rpc_sandbox_remove},
     {RPC_SANDBOX_INSPECT_REQUEST, RPC_SANDBOX_INFO, &rpc_inspect_sandbox_request_table,
-	&rpc_sandbox_info_table, unavailable},
+	&rpc_sandbox_info_table, rpc_sandbox_inspect},
     {RPC_SANDBOX_LIST_REQUEST, RPC_LIST_SANDBOXES_RESPONSE, &rpc_list_sandboxes_request_table,
-	&rpc_list_sandboxes_response_table, unavailable},
+	&rpc_list_sandboxes_response_table, rpc_sandbox_list},
     {RPC_SANDBOX_RUN_REQUEST, RPC_RUN_OUTPUT, &rpc_run_request_table, &rpc_output_table,
-	unavailable},
+	rpc_sandbox_run},
     {RPC_SANDBOX_EXEC_REQUEST, RPC_EXEC_OUTPUT, &rpc_exec_request_table, &rpc_output_table,
-	unavailable},
+	rpc_sandbox_exec},
     {RPC_SANDBOX_EVENTS_REQUEST, RPC_SANDBOX_EVENT, &rpc_sandbox_events_request_table,
-	&rpc_sandbox_event_table, unavailable},
+	&rpc_sandbox_event_table, rpc_sandbox_events},
     {RPC_SANDBOX_CHECKPOINT_REQUEST, RPC_CHECKPOINT_RESPONSE, &rpc_checkpoint_request_table,
-	&rpc_checkpoint_response_table, unavailable},
+	&rpc_checkpoint_response_table, rpc_sandbox_checkpoint},
     {RPC_SANDBOX_RESTORE_REQUEST, RPC_RESTORE_RESPONSE, &rpc_restore_request_table,
-	&rpc_restore_response_table, unavailable},
+	&rpc_restore_response_table, rpc_sandbox_restore},
     {RPC_SANDBOX_LIST_SNAPSHOTS_REQUEST, RPC_LIST_SNAPSHOTS_RESPONSE,
-	&rpc_list_snapshots_request_table, &rpc_list_snapshots_response_table, unavailable},
+	&rpc_list_snapshots_request_table, &rpc_list_snapshots_response_table,
+	rpc_sandbox_list_snapshots},
     {RPC_SANDBOX_DELETE_SNAPSHOT_REQUEST, RPC_SANDBOX_DELETE_SNAPSHOT_RESPONSE,
-	&rpc_delete_snapshot_request_table, NULL, unavailable},
+	&rpc_delete_snapshot_request_table, NULL, rpc_sandbox_delete_snapshot},
 };
 const size_t rpc_method_count = sizeof rpc_methods / sizeof *rpc_methods;

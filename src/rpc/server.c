@@ -26,6 +26,12 @@ struct peer {
 	struct span trace;               /* its trace id: a view of the input, or of kept_trace */
 	uint8_t *kept_trace;
 	uint64_t skip_bytes; /* rest of a payload that nobody wants */
+
+	/* Of a request whose answer is a stream. */
+	const struct rpc_stream_ops *stream; /* NULL: it is none */
+	void *stream_ctx;
+	uint32_t input_left; /* rest of the input frame that is being taken */
+	bool input_ended;
 };
 
 struct rpc_server {
@@ -56,6 +62,15 @@ static struct peer *waiting(struct rpc_server *s, struct rpc_token token)
 	return p && p->busy && p->generation == token.generation ? p : NULL;
 }
 
+static void forget_stream(struct peer *p)
+{
+	p->stream = NULL;
+	p->skip_bytes = p->input_left;
+	p->input_left = 0;
+	conn_set_stall(&p->conn, p->server->conf.stall_ms);
+	conn_resume(&p->conn); /* what comes next may be there already: a request, or the end */
+}
+
 /* The answer is on its way: the connection takes requests again. */
 static void answered(struct peer *p)
 {
@@ -63,7 +78,9 @@ static void answered(struct peer *p)
 	p->trace = span_of(NULL, 0);
 	free(p->kept_trace);
 	p->kept_trace = NULL;
-	if (p->conn.paused) /* the answer came late */
+	if (p->stream)
+		forget_stream(p);
+	else if (p->conn.paused) /* the answer came late */
 		conn_resume(&p->conn);
 }
 
@@ -165,15 +182,135 @@ void rpc_error(struct rpc_server *s, struct rpc_token token, int32_t code, const
 		fail(p, code, text);
 }
 
-/* --- requests ------------------------------------------------------------------------------- */
+/* --- streams -------------------------------------------------------------------------------- */
+
+/* The connection whose stream a token names, if it goes on. */
+static struct peer *streaming(struct rpc_server *s, struct rpc_token token)
+{
+	struct peer *p = waiting(s, token);
+
+	return p && p->stream ? p : NULL;
+}
+
+bool rpc_stream_begin(
+    struct rpc_server *s, struct rpc_token token, const struct rpc_stream_ops *ops, void *ctx)
+{
+	struct peer *p = waiting(s, token);
+
+	if (!p)
+		return false;
+	p->stream = ops;
+	p->stream_ctx = ctx;
+	p->input_ended = false;
+	conn_set_stall(&p->conn, 0);
+	if (ops->input_type)
+		conn_resume(&p->conn);
+	return true;
+}
+
+bool rpc_stream_send(struct rpc_server *s, struct rpc_token token, const void *message)
+{
+	struct peer *p = streaming(s, token);
+
+	if (!p || p->conn.finishing)
+		return false;
+	if (!send_message(p, p->method->out, message)) {
+		conn_close(&p->conn, -ENOBUFS);
+		return false;
+	}
+	return conn_pending(&p->conn) == 0;
+}
+
+void rpc_stream_resume_input(struct rpc_server *s, struct rpc_token token)
+{
+	struct peer *p = streaming(s, token);
+
+	if (p)
+		conn_resume(&p->conn);
+}
+
+void rpc_stream_end(struct rpc_server *s, struct rpc_token token)
+{
+	struct peer *p = streaming(s, token);
+
+	if (p)
+		answered(p);
+}
+
+static bool takes_input(const struct peer *p)
+{
+	return p->stream && p->stream->input_type;
+}
+
+static void end_input(struct peer *p)
+{
+	if (p->input_ended)
+		return;
+	p->input_ended = true;
+	p->stream->input_ended(p->stream_ctx);
+}
 
 /* The end of a connection that broke the framing or a limit: nothing after this can be understood.
  */
 static void refuse_peer(struct peer *p, struct span trace, int32_t code, const char *text)
 {
 	send_error(p, trace, code, text);
+	conn_set_stall(&p->conn, p->server->conf.stall_ms);
 	conn_finish(&p->conn);
 }
+
+static void refuse_frame(struct peer *p, enum err err)
+{
+	if (err == E_LIMIT)
+		refuse_peer(p, span_of(NULL, 0), RPC_TOO_LARGE,
+		    "request frame is larger than this agent takes");
+	else
+		refuse_peer(p, span_of(NULL, 0), RPC_CANNOT_DECODE, "request frame is malformed");
+}
+
+/* The head of an input frame. Another one, a request, waits for the end of the stream. */
+static enum err take_input_head(struct peer *p, struct span in, size_t *used)
+{
+	struct frame_head head;
+	enum err err = frame_head_read(in, p->server->conf.max_frame_bytes, &head);
+
+	if (err == E_OK && head.type != p->stream->input_type) {
+		end_input(p);
+		conn_pause(&p->conn);
+		return E_MORE;
+	}
+	if (err == E_OK && in.n - head.head_bytes < head.trace_len)
+		return E_MORE;
+	if (err == E_OK) {
+		*used = head.head_bytes + head.trace_len;
+		p->input_left = head.payload_len;
+		if (head.payload_len == 0)
+			end_input(p);
+	} else if (err != E_MORE) {
+		refuse_frame(p, err);
+	}
+	return err;
+}
+
+/* Takes some input off the front of `in`, in pieces as they come. E_OK when something was used. */
+static enum err take_input(struct peer *p, struct span in, size_t *used)
+{
+	struct span piece = span_first(in, p->input_left);
+
+	if (p->input_left == 0)
+		return take_input_head(p, in, used);
+	if (p->input_ended)
+		*used = piece.n; /* nobody wants it */
+	else
+		*used = p->stream->input(p->stream_ctx, piece);
+	p->input_left -= (uint32_t)*used;
+	if (*used == piece.n)
+		return E_OK;
+	conn_pause(&p->conn);
+	return *used ? E_OK : E_MORE;
+}
+
+/* --- requests ------------------------------------------------------------------------------- */
 
 static void refuse_request(struct peer *p, struct span trace, const char *what, const char *why)
 {
@@ -188,17 +325,26 @@ static void refuse_request(struct peer *p, struct span trace, const char *what, 
 		conn_close(&p->conn, -ENOBUFS);
 }
 
+static void cannot_wait(struct peer *p)
+{
+	if (p->stream)
+		conn_close(&p->conn, -ENOMEM); /* its service is told */
+	else
+		fail(p, RPC_FAILED, "cannot wait for the answer: no memory");
+}
+
 /* A handler that has not answered yet will need the trace id when the input is gone. */
 static void keep_trace(struct peer *p)
 {
 	if (!p->busy)
 		return;
-	conn_pause(&p->conn);
+	if (!takes_input(p))
+		conn_pause(&p->conn);
 	if (p->trace.n == 0)
 		return;
 	p->kept_trace = malloc(p->trace.n);
 	if (!p->kept_trace) {
-		fail(p, RPC_FAILED, "cannot wait for the answer: no memory");
+		cannot_wait(p);
 		return;
 	}
 	memcpy(p->kept_trace, p->trace.p, p->trace.n);
@@ -275,22 +421,19 @@ static enum err take(struct peer *p, struct span in, size_t *used)
 		err = frame_read(in, limit, &frame, used);
 	if (err == E_OK)
 		handle(p, method_of(p->server, frame.type), &frame);
-	else if (err == E_LIMIT)
-		refuse_peer(p, span_of(NULL, 0), RPC_TOO_LARGE,
-		    "request frame is larger than this agent takes");
 	else if (err != E_MORE)
-		refuse_peer(p, span_of(NULL, 0), RPC_CANNOT_DECODE, "request frame is malformed");
+		refuse_frame(p, err);
 	else if (frame_need(in) > queue_reach(&p->conn.in))
 		refuse_peer(p, span_of(NULL, 0), RPC_UNAVAILABLE,
 		    "request buffers are full, try again later");
 	return err;
 }
 
-/* Whether this connection may have another of its requests handled now. */
+/* Whether this connection may have another of its frames handled now. */
 static bool has_turn(struct peer *p, unsigned handled)
 {
 	/* A connection has one file on its way at a time: the next request might be for another. */
-	if (conn_pending(&p->conn) > PENDING_HIGH_BYTES || p->conn.file_left) {
+	if (!p->busy && (conn_pending(&p->conn) > PENDING_HIGH_BYTES || p->conn.file_left)) {
 		conn_pause(&p->conn); /* until the client has taken its answers */
 		return false;
 	}
@@ -301,27 +444,36 @@ static bool has_turn(struct peer *p, unsigned handled)
 	return true;
 }
 
+/* Whether more of its frames may be taken now. */
+static bool is_read(const struct peer *p)
+{
+	return !p->busy || (takes_input(p) && !p->conn.paused);
+}
+
 static ssize_t peer_data(struct conn *c, struct span in, bool eof)
 {
 	struct peer *p = c->ctx;
 	size_t done = 0;
 
-	for (unsigned handled = 0; done < in.n && !p->busy; handled++) {
+	for (unsigned handled = 0; done < in.n && is_read(p); handled++) {
 		size_t used = 0;
 		enum err err;
 
 		if (!has_turn(p, handled))
 			return (ssize_t)done;
-		err = take(p, span_from(in, done), &used);
+		err = takes_input(p) ? take_input(p, span_from(in, done), &used)
+				     : take(p, span_from(in, done), &used);
 		if (err == E_MORE)
 			break;
 		if (err != E_OK)
 			return (ssize_t)in.n;
 		done += used;
 	}
+	/* It may have closed its sending side only, and still wants its answers. */
 	if (eof && !p->busy)
-		conn_finish(
-		    c); /* it may have closed its sending side only, and still wants its answers */
+		conn_finish(c);
+	else if (eof && takes_input(p) && is_read(p))
+		end_input(p);
 	return (ssize_t)done;
 }
 
@@ -329,7 +481,9 @@ static void peer_drained(struct conn *c)
 {
 	struct peer *p = c->ctx;
 
-	if (!p->busy)
+	if (p->stream)
+		p->stream->writable(p->stream_ctx);
+	else if (!p->busy)
 		conn_resume(c);
 }
 
@@ -340,6 +494,8 @@ static void peer_closed(struct conn *c, int rc)
 
 	if (rc < 0 && rc != -ECONNRESET && rc != -EPIPE)
 		log_warn("rpc", "connection ended", KV_ERR(rc));
+	if (p->stream)
+		p->stream->closed(p->stream_ctx);
 	s->peers[p->slot] = NULL;
 	s->n_peers--;
 	free(p->kept_trace);

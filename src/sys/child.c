@@ -243,6 +243,8 @@ static pid_t start(const struct child_spec *spec, int *report_fd)
 	if (pid == 0)
 		run_program(spec, report[1]);
 	close(report[1]);
+	if (pid > 0 && spec->new_group)
+		setpgid(pid, pid); /* by both sides: it may be killed before it has come to that */
 	if (pid < 0)
 		close(report[0]);
 	else

@@ -253,6 +253,283 @@ class Answers(CtlTest):
         self.assert_ends(self.ask(lambda s: s.request(), "raw", "1", "/nowhere"), LOCAL)
 
 
+class Ensure(CtlTest):
+    """Waits, and shows the steps."""
+
+    STEPS = ["prerequisites ready", "data volume ready: formatted", "containerd: ready", "dockerd: ready"]
+
+    def play(self, *answers):
+        """Each is status and message; the last one for ever."""
+
+        def run(s):
+            for i in range(1000):
+                status, message = answers[min(i, len(answers) - 1)]
+                ready = field(1, 1) if status in ("started", "reused") else b""
+                s.answer(ready + field(3, message) + field(4, status))
+
+        return run
+
+    def starting(self, n):
+        return "starting", "; ".join([*self.STEPS[:n], "docker socket missing: /d"])
+
+    def test_steps_are_shown_once(self):
+        answers = [("starting", "runtime start in progress")]
+        answers += [self.starting(n) for n in (1, 1, 3, 3)]
+        answers += [("reused", "; ".join([*self.STEPS, "docker socket ready"]))]
+        done = self.ask(self.play(*answers), "ensure", "--start")
+        self.assert_ends(done, OK)
+        self.assertEqual(done.stdout.splitlines()[:3], self.STEPS[:3])
+        self.assertRegex(done.stdout, r"status +reused\n")
+        asked = [payload for _, payload in self.server.requests]
+        self.assertEqual(asked, [field(1, 1)] + [b""] * 5)
+
+    def test_json_is_one_line(self):
+        play = self.play(self.starting(1), self.starting(2), ("failed", "dockerd failed: no"))
+        done = self.ask(play, "ensure", "-s", "-j")
+        self.assertEqual(done.returncode, REFUSED)
+        self.assertEqual(json.loads(done.stdout)["message"], "dockerd failed: no")
+
+    def test_start_that_takes_too_long(self):
+        done = self.ask(self.play(self.starting(2)), "ensure", "-s", "-t", "800ms")
+        self.assertEqual(done.returncode, REFUSED)
+        self.assertRegex(done.stdout, r"status +starting\n")
+
+    def test_nothing_is_waited_for_when_nothing_starts(self):
+        self.assertEqual(self.ask(self.play(("failed", "no")), "ensure").returncode, REFUSED)
+        self.assertEqual(len(self.server.requests), 1)
+
+
+class Kubernetes(CtlTest):
+    CONFIG = """apiVersion: v1
+clusters:
+- cluster:
+    certificate-authority-data: LS0tLS1CRUdJTi+/DRVJU==
+    server: https://127.0.0.1:6443
+  name: default
+contexts:
+- context:
+    cluster: default
+    user: default
+  name: default
+current-context: default
+kind: Config
+preferences: {}
+users:
+- name: default
+  user:
+    client-certificate-data: LS0tLS1CRUdJTg==
+    client-key-data: LS0tLS1CRUdJTg==
+"""
+
+    def config(self, text=CONFIG, name="arcbox", server="https://127.0.0.1:16443"):
+        return lambda s: s.answer(field(1, text) + field(2, name) + field(3, server))
+
+    def test_actions(self):
+        for action, kind, answer, status in (
+            ("start", 5, field(1, 1) + field(2, 1), OK),
+            ("start", 5, field(1, 1) + field(4, "not yet"), REFUSED),
+            ("stop", 6, field(1, 1) + field(2, "k3s stopped"), OK),
+            ("stop", 6, b"", REFUSED),
+            ("delete", 7, field(1, "gone"), OK),
+            ("status", 8, field(4, "k3s not running"), OK),
+        ):
+            done = self.ask(lambda s: s.answer(answer), "k8s", action, "--json")
+            self.assertEqual((done.returncode, done.stderr), (status, ""))
+            self.assertEqual(self.server.requests, [(kind, b"")])
+            self.assertIsInstance(json.loads(done.stdout), dict)
+        for argv in (["k8s"], ["k8s", "bogus"], ["k8s", "start", "x"], ["logs", "bogus"]):
+            self.assert_ends(ctl("-H", "unix:/nowhere", *argv), USAGE)
+
+    def test_kubeconfig_is_made_fit(self):
+        done = self.ask(self.config(), "k8s", "kubeconfig")
+        self.assert_ends(done, OK)
+        wanted = self.CONFIG.replace("default", "arcbox").replace(":6443", ":16443")
+        self.assertEqual(done.stdout, wanted)
+        raw = json.loads(self.ask(self.config(), "k8s", "kubeconfig", "-j").stdout)
+        self.assertEqual(raw["kubeconfig"], self.CONFIG)
+
+    def test_kubeconfig_in_a_file(self):
+        out = self.new_lab().dir / "it's mine.yaml"
+        done = self.ask(self.config(), "k8s", "kubeconfig", "-o", str(out))
+        self.assert_ends(done, OK)
+        self.assertIn("name: arcbox", out.read_text())
+        self.assertEqual(out.stat().st_mode & 0o777, 0o600)
+        for own, first in (("", "/home/me/.kube/config"), ("/a:/b", "/a:/b")):
+            env = {"HOME": "/home/me", **({"KUBECONFIG": own} if own else {})}
+            script = f'{done.stdout}printf %s "$KUBECONFIG"'
+            self.assertEqual(lab.output("sh", "-c", script, env=env), f"{first}:{out}")
+        done = self.ask(self.config(), "k8s", "kubeconfig", "-o", "/nowhere/x")
+        self.assert_ends(done, LOCAL, "/nowhere/x")
+
+    def test_kubeconfig_that_could_run_programs(self):
+        """kubectl would, as its user; a guest must not reach so far."""
+        evil = (
+            "    exec:\n",
+            "    exec: {command: sh}\n",
+            "  user: {exec: {command: sh}}\n",
+            '    "\\x65xec": {}\n',
+            "    server: https://x\u2028exec:\n",
+            "    client-key-data: a b\n",
+            "    client-key-data: &a\n",
+            "    server: \n",
+            "    proxy-url: http://evil\n",
+            "---\n",
+            "\n",
+            "# comment\n",
+            "    insecure-skip-tls-verify: true\n",
+            "    server: https://x\r\n",
+        )
+        texts = [self.CONFIG + line for line in evil]
+        texts += [self.CONFIG.replace("    server: https://127.0.0.1:6443\n", e) for e in evil]
+        for text in texts:
+            done = self.ask(self.config(text), "k8s", "kubeconfig")
+            self.assert_ends(done, BROKEN, "k3s does not write")
+            self.assertEqual(done.stdout, "")
+        for name, server in (("a\nb", "https://x"), ("a", "https://x\ny"), ("", "https://x")):
+            done = self.ask(self.config(name=name, server=server), "k8s", "kubeconfig")
+            self.assert_ends(done, BROKEN)
+
+    def test_kubeconfig_that_is_not_there(self):
+        play = lambda s: s.answer(error(404, b"start Kubernetes first"), lab.ERROR)
+        done = self.ask(play, "k8s", "kubeconfig")
+        self.assert_ends(done, REFUSED, "error 404: start Kubernetes first")
+
+    def test_logs(self):
+        def service(name, status, detail):
+            return field(5, field(1, name) + field(2, status) + field(3, detail))
+
+        words = "k3s failed: it ended at once; last log lines: one|two \x1b[2J|three"
+        runtime = service("containerd", "ready", "fine") + service("dockerd", "error", words)
+        kubernetes = service("containerd", "ready", "") + service("k3s", "error", words)
+
+        def play(s):
+            s.answer(runtime)
+            s.answer(kubernetes)
+
+        lines = ["  one", r"  two \x1b[2J", "  three"]
+        wanted = ["containerd: ready", "dockerd: error", *lines, "k3s: error", *lines]
+        self.assertEqual(self.ask(play, "logs").stdout.splitlines(), wanted)
+        self.assertEqual(self.ask(play, "logs", "dockerd").stdout.splitlines(), wanted[1:5])
+        done = self.ask(lambda s: s.answer(kubernetes), "logs", "k3s", "--json")
+        self.assertEqual(json.loads(done.stdout)["detail"], words)
+
+
+class DockerCommand(CtlTest):
+    """With something that is called docker, and something that plays the proxy."""
+
+    PLAY = """#!/usr/bin/env python3
+import os, socket, stat, sys
+path = os.environ["DOCKER_HOST"].removeprefix("unix://")
+"""
+
+    def docker(self, code, *argv, play=None, host=None, env=(), **options):
+        self.server = self.serve(play or (lambda s: None))
+        bin = self.new_lab().dir
+        (bin / "docker").write_text(self.PLAY + code)
+        (bin / "docker").chmod(0o755)
+        path = {"PATH": f"{bin}:{os.environ['PATH']}", "DOCKER_TLS_VERIFY": "1"}
+        host = host or ("-H", "unix:/agent", "-d", f"unix:{self.path}")
+        return ctl(*host, *argv, env={**path, **dict(env)}, **options)
+
+    def test_arguments_and_exit_status_are_passed_on(self):
+        code = "print(sys.argv[1:]); print('DOCKER_TLS_VERIFY' in os.environ); sys.exit(7)"
+        argv = ["run", "-it", "-H", "x", "--json", "--", "--help", "a b"]
+        done = self.docker(code, "docker", *argv)
+        self.assertEqual(done.returncode, 7)
+        self.assertEqual(done.stdout.splitlines(), [repr(argv), "False"])
+        done = self.docker("os.kill(os.getpid(), 15)", "docker")
+        self.assertEqual(done.returncode, 128 + 15)
+
+    def test_socket_is_private_and_gone_afterwards(self):
+        code = """
+print(path)
+print(oct(os.stat(path).st_mode & 0o777), oct(os.stat(os.path.dirname(path)).st_mode & 0o777))
+"""
+        path, modes = self.docker(code, "docker").stdout.splitlines()
+        self.assertEqual(modes, "0o600 0o700")
+        self.assertFalse(os.path.exists(os.path.dirname(path)))
+
+    def test_bytes_both_ways_at_once(self):
+        """As much as fits into no buffer, echoed; then the end of one side, and the other's."""
+
+        def echo(s):
+            while data := s.peer.recv(1 << 20):
+                s.send(data)
+            s.send(b"end")
+
+        code = """
+import threading
+data = os.urandom(16 << 20)
+s = socket.socket(socket.AF_UNIX)
+s.connect(path)
+def send():
+    s.sendall(data)
+    s.shutdown(socket.SHUT_WR)
+threading.Thread(target=send).start()
+got = bytearray()
+while part := s.recv(1 << 20):
+    got += part
+print(bytes(got) == data + b"end")
+"""
+        done = self.docker(code, "docker", play=echo)
+        self.assertEqual((done.stdout, done.stderr), ("True\n", ""))
+
+    def test_many_connections(self):
+        code = """
+peers = []
+for i in range(40):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(path)
+    s.sendall(b"%03d" % i)
+    print(s.recv(3).decode())
+    s.close()
+"""
+        done = self.docker(code, "docker", play=lambda s: s.send(s.take(3)))
+        self.assertEqual(done.stdout.split(), [f"{i:03}" for i in range(40)])
+
+    def test_firecracker(self):
+        def play(s):
+            while s.take(1) != b"\n":
+                pass
+            s.send(b"OK 1\nhello")
+
+        code = "s = socket.socket(socket.AF_UNIX); s.connect(path); print(s.recv(5))"
+        server = self.serve(play)
+        host = ("-H", f"fc:{self.path}:1024")
+        path = self.path
+        done = self.docker(code, "docker", host=host)
+        self.assertEqual(done.stdout, "b'hello'\n")
+        self.assertTrue(path.exists() and server)
+
+    def test_proxy_that_is_not_there(self):
+        code = "s = socket.socket(socket.AF_UNIX); s.connect(path); print(s.recv(5))"
+        done = self.docker(code, "docker", host=("-H", "unix:/a", "-d", "unix:/nowhere"))
+        self.assertEqual((done.returncode, done.stdout), (0, "b''\n"))
+        self.assertIn("cannot connect to unix:/nowhere", done.stderr)
+
+    def test_wrong_usage(self):
+        for host in (("-H", "unix:/a"), ("-H", "unix:/a", "-d", "bogus"), ()):
+            self.assert_ends(ctl(*host, "docker", "ps"), USAGE)
+        self.assert_ends(ctl("-H", "unix:/a", "-d", "unix:/b", "ping"), USAGE, "docker")
+        done = ctl("-H", "unix:/a", "-d", "unix:/b", "docker", env={"PATH": "/nowhere"})
+        self.assert_ends(done, LOCAL, "cannot run the docker command")
+
+    def test_end_from_outside_reaches_it(self):
+        code = "print(os.getpid(), flush=True); import time; time.sleep(99)"
+        lab_of_it = self.new_lab()
+        (lab_of_it.dir / "docker").write_text(self.PLAY + code)
+        (lab_of_it.dir / "docker").chmod(0o755)
+        process = lab_of_it.start(
+            CTL, "-H", "unix:/a", "-d", "unix:/b", "docker", stdout=subprocess.PIPE,
+            env={**os.environ, "PATH": f"{lab_of_it.dir}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        pid = int(process.stdout.readline())
+        process.terminate()
+        self.assertEqual(process.wait(lab.PATIENCE_S), 128 + 15)
+        self.assertFalse(os.path.exists(f"/proc/{pid}"))
+        process.stdout.close()
+
+
 class Hostile(CtlTest):
     def test_answer_that_is_cut_at_each_byte(self):
         whole = frame(0x1001, field(1, "pong"), b"arcboxctl-1")
@@ -470,3 +747,40 @@ class WithTheAgent(CtlTest):
     def test_errors(self):
         self.assert_ends(ctl("-H", self.host, "raw", "0x7777"), REFUSED, "error 400")
         self.assert_ends(ctl("-H", self.host, "raw", "SandboxListRequest"), REFUSED, "error 503")
+
+
+@unittest.skipUnless(CTL.exists(), f"{CTL} is not built")
+class WithAnEngine(LabTest):
+    """The docker command, through the agent's proxy to a real engine."""
+
+    lab_class = lab.NetLab
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.engine = lab.start_docker(cls.lab)
+        cls.proxy = cls.lab.dir / "proxy.sock"
+        cls.agent = Agent(cls.lab, f"--proxy=unix:{cls.proxy}=unix:{cls.engine.socket}")
+        cls.config = cls.lab.dir / "client"
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.agent.stop()
+
+    def docker(self, *argv, status=0, **options):
+        where = ("-H", f"unix:{self.agent.socket}", "-d", f"unix:{self.proxy}")
+        done = ctl(*where, "docker", "--config", str(self.config), *argv, **options)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done.stdout
+
+    def test_commands(self):
+        self.assertIn("Server:", self.docker("version"))
+        box = self.engine.IMAGE
+        self.assertEqual(self.docker("run", "--rm", box, "echo", "-n", "--json"), "--json")
+        self.docker("run", "--rm", box, "sh", "-c", "exit 9", status=9)
+        data = os.urandom(4 << 20)
+        self.assertEqual(self.docker("run", "--rm", "-i", box, "cat", input=data), data)
+        name = self.docker("run", "-d", box, "seq", "20000").strip()
+        self.docker("wait", name)
+        self.assertEqual(len(self.docker("logs", name).splitlines()), 20000)
+        self.docker("rm", name)

@@ -410,7 +410,7 @@ void fault_keep_coverage(void)
 void __wrap__exit(int status)
 {
 	if (__gcov_dump) {
-		fault_disarm();
+		paused = true; /* here; the parent's fault is shared */
 		change_root_back();
 		__gcov_dump();
 	}

@@ -67,7 +67,7 @@ static inline void rpc_case_serve(struct rpc_case *c)
 	    .n_methods = rpc_method_count,
 	    .services = &c->services,
 	    .max_frame_bytes = 1 << 16,
-	    .max_connections = 2,
+	    .max_connections = 4,
 	    .max_buffered_bytes = 1 << 20,
 	    .arena_bytes = 1 << 16,
 	    .max_answer_bytes = 1 << 20,

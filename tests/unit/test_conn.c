@@ -827,6 +827,28 @@ START_TEST(a_finishing_peer_that_vanishes_is_an_error)
 }
 END_TEST
 
+START_TEST(patience_may_change)
+{
+	uint8_t *sent = pattern(900 << 10);
+	struct owner o = {0};
+
+	setup();
+	limits.stall_ms = STALL_MS;
+	start(&o);
+	limits.stall_ms = 0;
+	ck_assert_int_eq(conn_send(&o.conn, span_of(sent, 900 << 10)), 0);
+	conn_set_stall(&o.conn, 0);
+	turns_within(3 * STALL_MS);
+	ck_assert_uint_eq(o.closes, 0);
+	conn_set_stall(&o.conn, STALL_MS);
+	until_closed(&o);
+	ck_assert_int_eq(o.rc, -ETIMEDOUT);
+	conn_set_stall(&o.conn, STALL_MS); /* of one that is over: nothing */
+	free(sent);
+	stop(&o);
+}
+END_TEST
+
 START_TEST(a_finishing_peer_that_takes_nothing_is_cut_off)
 {
 	uint8_t *sent = pattern(900 << 10);
@@ -1704,6 +1726,7 @@ Suite *suite(void)
 	    a_reset_after_the_answer_is_a_clean_end,
 	    finishing_waits_for_what_is_queued,
 	    a_finishing_peer_that_vanishes_is_an_error,
+	    patience_may_change,
 	    a_finishing_peer_that_takes_nothing_is_cut_off,
 	    a_peer_that_vanishes_ends_a_paused_connection_at_once,
 	    what_a_vanished_peer_sent_is_kept_for_who_wants_it,

@@ -24,7 +24,18 @@ static struct rpc_server *server;
 static struct rpc_token late; /* of the last request that was kept */
 static unsigned kept;
 static uint64_t file_bytes; /* that send_file answers with */
+static uint64_t stall_ms;
 static unsigned fds;
+
+/* What the stream of the last request that began one was told. */
+static struct {
+	struct rpc_token token;
+	unsigned sent, frames; /* of how many */
+	unsigned closed, ended;
+	size_t takes; /* bytes of input that it takes before it must be resumed */
+	uint8_t input[MAX_FRAME];
+	size_t input_n;
+} stream;
 
 /* Answers with the message it was sent. */
 static void echo(struct rpc_call *call, const void *message)
@@ -54,10 +65,85 @@ static void send_file(struct rpc_call *call, const void *message)
 	rpc_answer_file(call->server, call->token, span_str("<"), fd, 2, file_bytes, span_str(">"));
 }
 
+/* Sends frames until it has to wait. */
+static void stream_on(void *ctx)
+{
+	ck_assert_ptr_eq(ctx, &stream);
+	while (stream.sent < stream.frames) {
+		uint32_t number = stream.sent++;
+		struct rpc_output output = {
+		    .data = span_of(&number, sizeof number),
+		    .done = stream.sent == stream.frames,
+		};
+
+		if (!rpc_stream_send(server, stream.token, &output))
+			break;
+	}
+	if (stream.frames && stream.sent == stream.frames)
+		rpc_stream_end(server, stream.token);
+}
+
+static size_t stream_input(void *ctx, struct span bytes)
+{
+	struct span piece = span_first(bytes, stream.takes);
+
+	ck_assert_ptr_eq(ctx, &stream);
+	ck_assert_uint_gt(bytes.n, 0);
+	ck_assert_uint_le(piece.n, sizeof stream.input - stream.input_n);
+	memcpy(stream.input + stream.input_n, piece.p, piece.n);
+	stream.input_n += piece.n;
+	stream.takes -= piece.n;
+	return piece.n;
+}
+
+static void stream_input_ended(void *ctx)
+{
+	ck_assert_ptr_eq(ctx, &stream);
+	stream.ended++;
+}
+
+static void stream_closed(void *ctx)
+{
+	ck_assert_ptr_eq(ctx, &stream);
+	stream.closed++;
+}
+
+static const struct rpc_stream_ops deaf_ops = {.writable = stream_on, .closed = stream_closed};
+static const struct rpc_stream_ops hearing_ops = {
+    .input_type = RPC_SANDBOX_EXEC_INPUT,
+    .input = stream_input,
+    .input_ended = stream_input_ended,
+    .writable = stream_on,
+    .closed = stream_closed,
+};
+
+static void begin(struct rpc_call *call, const struct rpc_stream_ops *ops)
+{
+	stream.token = call->token;
+	stream.sent = stream.closed = stream.ended = 0;
+	stream.input_n = 0;
+	ck_assert(rpc_stream_begin(call->server, call->token, ops, &stream));
+	stream_on(&stream);
+}
+
+static void begin_deaf(struct rpc_call *call, const void *message)
+{
+	(void)message;
+	begin(call, &deaf_ops);
+}
+
+static void begin_hearing(struct rpc_call *call, const void *message)
+{
+	(void)message;
+	begin(call, &hearing_ops);
+}
+
 static const struct rpc_method methods[] = {
     {RPC_PING_REQUEST, RPC_PING_RESPONSE, &rpc_ping_request_table, &rpc_ping_response_table, echo},
     {RPC_GET_SYSTEM_INFO_REQUEST, RPC_SYSTEM_INFO, NULL, NULL, keep},
     {RPC_MMAP_READ_FILE_REQUEST, RPC_MMAP_READ_FILE_RESPONSE, &rpc_empty_table, NULL, send_file},
+    {RPC_SANDBOX_EVENTS_REQUEST, RPC_SANDBOX_EVENT, NULL, &rpc_output_table, begin_deaf},
+    {RPC_SANDBOX_EXEC_REQUEST, RPC_EXEC_OUTPUT, NULL, &rpc_output_table, begin_hearing},
 };
 
 static void setup_with(size_t max_buffered_bytes)
@@ -72,7 +158,7 @@ static void setup_with(size_t max_buffered_bytes)
 	    .arena_bytes = 4096,
 	    .max_answer_bytes = 1 << 20,
 	    .max_file_bytes = 8,
-	    .stall_ms = 1000,
+	    .stall_ms = stall_ms ? stall_ms : 1000,
 	};
 	struct span bad;
 
@@ -81,6 +167,8 @@ static void setup_with(size_t max_buffered_bytes)
 	fds = fault_fds();
 	kept = 0;
 	file_bytes = 5;
+	stream.frames = 0;
+	stream.takes = SIZE_MAX;
 	ck_assert_int_eq(loop_init(&loop), 0);
 	server = rpc_server_new(&loop, &conf);
 	ck_assert_ptr_nonnull(server);
@@ -595,6 +683,377 @@ START_TEST(a_client_that_never_reads_is_not_read)
 }
 END_TEST
 
+/* --- streams
+ * -------------------------------------------------------------------------------------------- */
+
+/* The next frame of a stream, which has this number. Whether it is the last. */
+static bool check_frame(int fd, uint32_t type, const char *trace, uint32_t number)
+{
+	struct frame f = next_answer(fd);
+	uint8_t memory[256];
+	struct pb_arena arena = pb_arena_of(memory, sizeof memory);
+	struct rpc_output output = {0};
+
+	ck_assert_uint_eq(f.type, type);
+	ck_assert(span_eq_str(f.trace, trace));
+	ck_assert_int_eq(pb_read(f.payload, &rpc_output_table, &arena, &output), E_OK);
+	ck_assert(span_eq(output.data, span_of(&number, sizeof number)));
+	return output.done;
+}
+
+static void give_input(int fd, const char *text)
+{
+	send_bytes(fd, request(RPC_SANDBOX_EXEC_INPUT, "in", span_str(text)));
+}
+
+static void check_input(const char *text)
+{
+	for (int i = 0; i < PATIENCE_TURNS && stream.input_n < strlen(text); i++)
+		turns(1);
+	ck_assert(span_eq_str(span_of(stream.input, stream.input_n), text));
+}
+
+START_TEST(a_stream_holds_its_connection)
+{
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_SANDBOX_EVENTS_REQUEST, "a");
+	ask(fd, RPC_PING_REQUEST, "b");
+	turns(5);
+	receive(fd);
+	ck_assert_uint_eq(answers_n, 0);
+	stream.frames = 3;
+	stream_on(&stream);
+	for (uint32_t i = 0; i < 3; i++)
+		ck_assert_int_eq(check_frame(fd, RPC_SANDBOX_EVENT, "a", i), i == 2);
+	check_answer(fd, RPC_PING_RESPONSE, "b");
+	leave(fd);
+	ck_assert_uint_eq(stream.closed, 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_stream_may_end_in_its_handler)
+{
+	int fd;
+
+	setup();
+	stream.frames = 2;
+	for (size_t i = 0; i < 2; i++) {
+		const uint32_t types[] = {RPC_SANDBOX_EVENTS_REQUEST, RPC_SANDBOX_EXEC_REQUEST};
+
+		fd = client();
+		ask(fd, types[i], "a");
+		ask(fd, RPC_PING_REQUEST, "b");
+		ck_assert(!check_frame(fd, types[i] + 0x1005, "a", 0));
+		ck_assert(check_frame(fd, types[i] + 0x1005, "a", 1));
+		check_answer(fd, RPC_PING_RESPONSE, "b");
+		leave(fd);
+	}
+	teardown();
+}
+END_TEST
+
+START_TEST(a_slow_reader_of_ten_thousand_frames_bounds_the_server)
+{
+	enum { FRAMES = 10000, ROOM = 4096 };
+	int fd;
+
+	setup();
+	stream.frames = FRAMES;
+	fd = client_with(ROOM);
+	ask(fd, RPC_SANDBOX_EVENTS_REQUEST, "slow");
+	ask(fd, RPC_PING_REQUEST, "b");
+	for (uint32_t i = 0; i < FRAMES; i++) {
+		ck_assert_uint_lt(stream.sent - i, 1000); /* what kernel and client hold */
+		ck_assert_int_eq(check_frame(fd, RPC_SANDBOX_EVENT, "slow", i), i == FRAMES - 1);
+	}
+	check_answer(fd, RPC_PING_RESPONSE, "b");
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_stream_may_be_read_as_slowly_as_one_likes)
+{
+	int fd;
+
+	stall_ms = 20;
+	setup();
+	stream.frames = 1000;
+	fd = client_with(4096);
+	ask(fd, RPC_SANDBOX_EVENTS_REQUEST, "a");
+	turns(3);
+	usleep(50000);
+	turns(50);
+	ck_assert_uint_eq(rpc_server_connections(server), 1);
+	for (uint32_t i = 0; i < 999; i++)
+		ck_assert(!check_frame(fd, RPC_SANDBOX_EVENT, "a", i));
+	ck_assert(check_frame(fd, RPC_SANDBOX_EVENT, "a", 999));
+	for (unsigned i = 0; i < 64; i++) /* answers to which may not */
+		ask(fd, RPC_MMAP_READ_FILE_REQUEST, "b");
+	usleep(50000);
+	turns(50);
+	ck_assert_uint_eq(rpc_server_connections(server), 0);
+	leave(fd);
+	teardown();
+	stall_ms = 0;
+}
+END_TEST
+
+START_TEST(input_goes_to_the_stream_in_pieces)
+{
+	struct span r;
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a");
+	give_input(fd, "hello ");
+	give_input(fd, "world");
+	check_input("hello world");
+	ck_assert_uint_eq(stream.ended, 0);
+	r = request(RPC_SANDBOX_EXEC_INPUT, "in", span_str(", byte by byte"));
+	for (size_t i = 0; i < r.n; i++) {
+		send_bytes(fd, span_of(r.p + i, 1));
+		turns(1);
+	}
+	check_input("hello world, byte by byte");
+	give_input(fd, "");
+	turns(5);
+	ck_assert_uint_eq(stream.ended, 1);
+	give_input(fd, "nobody wants this");
+	give_input(fd, "");
+	turns(5);
+	ck_assert_uint_eq(stream.ended, 1);
+	check_input("hello world, byte by byte");
+	stream.frames = 1;
+	stream_on(&stream);
+	ck_assert(check_frame(fd, RPC_EXEC_OUTPUT, "a", 0));
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(input_that_is_not_taken_waits)
+{
+	int fd;
+
+	setup();
+	stream.takes = 4;
+	fd = client();
+	ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a");
+	give_input(fd, "hello");
+	give_input(fd, " world");
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	turns(10);
+	check_input("hell");
+	stream.takes = 3;
+	rpc_stream_resume_input(server, stream.token);
+	turns(10);
+	check_input("hello w");
+	ck_assert_uint_eq(stream.ended, 0);
+	stream.takes = SIZE_MAX;
+	rpc_stream_resume_input(server, stream.token);
+	turns(10);
+	check_input("hello world");
+	ck_assert_uint_eq(stream.ended, 1);
+	stream.frames = 1;
+	stream_on(&stream);
+	ck_assert(check_frame(fd, RPC_EXEC_OUTPUT, "a", 0));
+	check_end(fd);
+	ck_assert_uint_eq(stream.closed, 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(the_end_of_the_sending_side_ends_the_input_only)
+{
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a");
+	give_input(fd, "x");
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	turns(10);
+	check_input("x");
+	ck_assert_uint_eq(stream.ended, 1);
+	ck_assert_uint_eq(stream.closed, 0);
+	stream.frames = 2;
+	stream_on(&stream);
+	check_frame(fd, RPC_EXEC_OUTPUT, "a", 0);
+	check_frame(fd, RPC_EXEC_OUTPUT, "a", 1);
+	check_end(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(the_next_request_ends_the_input_and_waits)
+{
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a");
+	give_input(fd, "x");
+	ask(fd, RPC_PING_REQUEST, "b");
+	give_input(fd, "outside of a session");
+	turns(10);
+	check_input("x");
+	ck_assert_uint_eq(stream.ended, 1);
+	receive(fd);
+	ck_assert_uint_eq(answers_n, 0);
+	stream.frames = 1;
+	stream_on(&stream);
+	check_frame(fd, RPC_EXEC_OUTPUT, "a", 0);
+	check_answer(fd, RPC_PING_RESPONSE, "b");
+	check_error(fd, RPC_CANNOT_DECODE, "in");
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(the_rest_of_an_input_frame_goes_with_its_stream)
+{
+	int fd;
+
+	setup();
+	stream.takes = 2;
+	fd = client();
+	ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a");
+	give_input(fd, "half of it");
+	turns(5);
+	check_input("ha");
+	stream.frames = 1;
+	stream_on(&stream);
+	check_frame(fd, RPC_EXEC_OUTPUT, "a", 0);
+	check_usable(fd);
+	leave(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_stream_is_told_that_its_host_has_gone)
+{
+	struct rpc_token gone;
+	int fd;
+
+	setup();
+	for (size_t i = 0; i < 2; i++) {
+		fd = client();
+		ask(fd, i ? RPC_SANDBOX_EXEC_REQUEST : RPC_SANDBOX_EVENTS_REQUEST, "a");
+		turns(5);
+		gone = stream.token;
+		leave(fd);
+		ck_assert_uint_eq(stream.closed, 1);
+		ck_assert(!rpc_stream_send(server, gone, &(struct rpc_output){0}));
+		ck_assert(!rpc_stream_begin(server, gone, &deaf_ops, &stream));
+		rpc_stream_resume_input(server, gone);
+		rpc_stream_end(server, gone);
+	}
+	fd = client();
+	ask(fd, RPC_SANDBOX_EVENTS_REQUEST, "a");
+	turns(5);
+	ck_assert(!rpc_stream_send(server, gone, &(struct rpc_output){0}));
+	rpc_stream_end(server, gone);
+	receive(fd);
+	ck_assert_uint_eq(answers_n, 0);
+	fds++;      /* the client's */
+	teardown(); /* which ends the stream, too */
+	ck_assert_uint_eq(stream.closed, 1);
+	close(fd);
+}
+END_TEST
+
+START_TEST(an_error_ends_a_stream)
+{
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a");
+	turns(5);
+	ck_assert(rpc_stream_send(server, stream.token, &(struct rpc_output){0}));
+	rpc_error(server, stream.token, RPC_FAILED, "lost");
+	rpc_error(server, stream.token, RPC_FAILED, "and again");
+	check_answer(fd, RPC_EXEC_OUTPUT, "a");
+	check_error(fd, RPC_FAILED, "a");
+	check_usable(fd);
+	leave(fd);
+	ck_assert_uint_eq(stream.closed, 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(what_cannot_be_sent_ends_the_connection)
+{
+	static uint8_t data[2 << 20];
+	const struct rpc_output large = {.data = span_of(data, sizeof data)};
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_SANDBOX_EVENTS_REQUEST, "a");
+	turns(5);
+	ck_assert(!rpc_stream_send(server, stream.token, &large));
+	ck_assert_uint_eq(stream.closed, 0);
+	check_end(fd);
+	ck_assert_uint_eq(stream.closed, 1);
+	teardown();
+}
+END_TEST
+
+START_TEST(broken_framing_ends_a_stream)
+{
+	static const struct {
+		const char *bytes;
+		int32_t code;
+	} cases[] = {
+	    {"00000003", RPC_CANNOT_DECODE},
+	    {"7fffffff", RPC_TOO_LARGE},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		int fd;
+
+		setup();
+		fd = client();
+		ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a");
+		give_input(fd, "x");
+		send_bytes(fd, unhex(cases[i].bytes));
+		check_error(fd, cases[i].code, "");
+		ck_assert(!rpc_stream_send(server, stream.token, &(struct rpc_output){0}));
+		check_end(fd);
+		ck_assert_uint_eq(stream.closed, 1);
+		teardown();
+	}
+}
+END_TEST
+
+START_TEST(a_stream_without_memory_is_told)
+{
+	for (unsigned nth = 1; nth <= 4; nth++) {
+		int fd;
+
+		setup();
+		fd = client();
+		stream.closed = 0;
+		fault_arm("malloc", nth, ENOMEM, false);
+		ask(fd, RPC_SANDBOX_EXEC_REQUEST, "a trace to be kept");
+		turns(5);
+		ck_assert_uint_eq(stream.closed, fault_disarm());
+		leave(fd);
+		ck_assert_uint_eq(stream.closed, 1);
+		teardown();
+	}
+}
+END_TEST
+
 START_TEST(failing_calls_cost_one_request)
 {
 	static const struct {
@@ -648,6 +1107,20 @@ Suite *suite(void)
 	    a_budget_that_others_took_is_an_answer,
 	    a_client_that_never_reads_is_not_read,
 	    failing_calls_cost_one_request,
+	    a_stream_holds_its_connection,
+	    a_stream_may_end_in_its_handler,
+	    a_slow_reader_of_ten_thousand_frames_bounds_the_server,
+	    a_stream_may_be_read_as_slowly_as_one_likes,
+	    input_goes_to_the_stream_in_pieces,
+	    input_that_is_not_taken_waits,
+	    the_end_of_the_sending_side_ends_the_input_only,
+	    the_next_request_ends_the_input_and_waits,
+	    the_rest_of_an_input_frame_goes_with_its_stream,
+	    a_stream_is_told_that_its_host_has_gone,
+	    an_error_ends_a_stream,
+	    what_cannot_be_sent_ends_the_connection,
+	    broken_framing_ends_a_stream,
+	    a_stream_without_memory_is_told,
 	    NULL,
 	};
 

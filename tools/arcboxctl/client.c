@@ -15,7 +15,6 @@ enum {
 	READ_BYTES = 256 * 1024,
 	RETRY_MS = 20,
 	GREETING_BYTES = 64, /* the most that Firecracker answers */
-	TRACE_BYTES = 32,
 };
 
 /* --- where the agent is ----------------------------------------------------------------------- */
@@ -72,11 +71,24 @@ enum err host_parse(const char *text, struct host *out)
 	return err;
 }
 
+bool host_with_port(const struct host *host, uint32_t port, struct host *out)
+{
+	struct host other = *host;
+
+	other.port = port;
+	if (addr_family(&other.addr) == AF_VSOCK)
+		other.addr.u.vm.svm_port = port;
+	else if (!other.firecracker)
+		return false;
+	*out = other;
+	return true;
+}
+
 /* --- bytes, with a deadline ------------------------------------------------------------------- */
 
 static uint64_t deadline_in(uint64_t ms)
 {
-	return clock_mono_ns() + ms * NS_PER_MS;
+	return ms ? clock_mono_ns() + ms * NS_PER_MS : UINT64_MAX;
 }
 
 /* 0 when fd is ready, or -errno. */
@@ -208,7 +220,7 @@ static const char *connect_advice(int rc)
 	}
 }
 
-int client_open(struct client *c, const struct host *host, const char *doing, uint64_t timeout_ms)
+int host_connect(const struct host *host, const char *doing, uint64_t timeout_ms, int *out)
 {
 	uint64_t deadline_ns = deadline_in(timeout_ms);
 	int fd = connect_to(&host->addr, deadline_ns);
@@ -222,6 +234,17 @@ int client_open(struct client *c, const struct host *host, const char *doing, ui
 		return fail(EXIT_CONNECT, "%s: cannot connect to %s: %s: %s", doing, host->text,
 		    err_text(rc), connect_advice(rc));
 	}
+	*out = fd;
+	return 0;
+}
+
+int client_open(struct client *c, const struct host *host, const char *doing, uint64_t timeout_ms)
+{
+	int fd = -1;
+	int rc = host_connect(host, doing, timeout_ms, &fd);
+
+	if (rc)
+		return rc;
 	*c = (struct client){.host = host, .doing = doing, .timeout_ms = timeout_ms, .fd = fd};
 	queue_init(&c->in, ANSWER_MAX_BYTES, NULL);
 	return 0;
@@ -240,7 +263,7 @@ static int broken(const struct client *c, const char *what)
 	return fail(EXIT_BROKEN, "%s: %s %s", c->doing, c->host->text, what);
 }
 
-static int lost(const struct client *c, int rc)
+int client_lost(const struct client *c, int rc)
 {
 	if (rc == -ETIMEDOUT)
 		return fail(EXIT_BROKEN,
@@ -264,7 +287,7 @@ static int receive_more(struct client *c, uint64_t deadline_ns)
 		    EXIT_LOCAL, "%s: no memory for the answer of %s", c->doing, c->host->text);
 	got = receive(c->fd, place, n, deadline_ns);
 	if (got < 0)
-		return lost(c, (int)got);
+		return client_lost(c, (int)got);
 	if (got == 0)
 		return broken(c,
 		    "closed the connection before its answer was complete; "
@@ -273,26 +296,9 @@ static int receive_more(struct client *c, uint64_t deadline_ns)
 	return 0;
 }
 
-static int receive_frame(struct client *c, uint64_t deadline_ns, struct frame *out)
+int client_read(struct client *c)
 {
-	const uint32_t limit = ANSWER_MAX_BYTES - sizeof(uint32_t); /* the length itself */
-
-	for (;;) {
-		enum err err = frame_read(queue_span(&c->in), limit, out, &c->taken);
-		int rc;
-
-		if (err == E_OK)
-			return 0;
-		if (err == E_LIMIT)
-			return broken(c,
-			    "announces an answer of more than 64 MiB; "
-			    "check that an agent listens there");
-		if (err != E_MORE)
-			return broken(c, "does not speak this protocol; check -H");
-		rc = receive_more(c, deadline_ns);
-		if (rc)
-			return rc;
-	}
+	return receive_more(c, UINT64_MAX);
 }
 
 static int refused(const struct client *c, const struct frame *answer)
@@ -316,6 +322,53 @@ static int check_answer(const struct client *c, const struct frame *answer, stru
 	return is_error ? refused(c, answer) : 0;
 }
 
+static struct span trace_of(const struct client *c)
+{
+	return span_str(c->trace);
+}
+
+int client_take(struct client *c, struct frame *answer, bool *whole)
+{
+	const uint32_t limit = ANSWER_MAX_BYTES - sizeof(uint32_t); /* the length itself */
+	struct frame frame;
+	enum err err;
+	int rc;
+
+	queue_take(&c->in, c->taken);
+	c->taken = 0;
+	*whole = false;
+	err = frame_read(queue_span(&c->in), limit, &frame, &c->taken);
+	if (err == E_MORE)
+		return 0;
+	if (err == E_LIMIT)
+		return broken(c,
+		    "announces an answer of more than 64 MiB; "
+		    "check that an agent listens there");
+	if (err != E_OK)
+		return broken(c, "does not speak this protocol; check -H");
+	rc = check_answer(c, &frame, trace_of(c));
+	if (rc)
+		return rc;
+	*whole = true;
+	*answer = frame;
+	return 0;
+}
+
+static int receive_frame(struct client *c, uint64_t deadline_ns, struct frame *answer)
+{
+	bool whole;
+
+	for (;;) {
+		int rc = client_take(c, answer, &whole);
+
+		if (rc || whole)
+			return rc;
+		rc = receive_more(c, deadline_ns);
+		if (rc)
+			return rc;
+	}
+}
+
 /* A peer that refuses a request may close before it has read all of it: its answer tells why. */
 static int send_request(const struct client *c, struct span head, struct span payload, uint64_t at)
 {
@@ -326,27 +379,32 @@ static int send_request(const struct client *c, struct span head, struct span pa
 	return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
 }
 
+static int begin(struct client *c, uint32_t type, struct span payload, uint64_t deadline_ns)
+{
+	uint8_t head[FRAME_HEAD_BYTES + CLIENT_TRACE_BYTES];
+	struct wr w = wr_of(head, sizeof head);
+	int rc;
+
+	snprintf(c->trace, sizeof c->trace, "arcboxctl-%u", ++c->calls);
+	frame_head_write(&w, type, trace_of(c), payload.n);
+	rc = send_request(c, wr_span(&w), payload, deadline_ns);
+	return rc < 0 ? client_lost(c, rc) : 0;
+}
+
+int client_begin(struct client *c, uint32_t type, struct span payload)
+{
+	return begin(c, type, payload, deadline_in(c->timeout_ms));
+}
+
+int client_next(struct client *c, uint64_t timeout_ms, struct frame *answer)
+{
+	return receive_frame(c, deadline_in(timeout_ms), answer);
+}
+
 int client_call(struct client *c, uint32_t type, struct span payload, struct frame *answer)
 {
 	uint64_t deadline_ns = deadline_in(c->timeout_ms);
-	uint8_t head[FRAME_HEAD_BYTES + TRACE_BYTES];
-	char id[TRACE_BYTES];
-	struct span trace =
-	    span_of(id, (size_t)snprintf(id, sizeof id, "arcboxctl-%u", ++c->calls));
-	struct wr w = wr_of(head, sizeof head);
-	struct frame frame;
-	int rc;
+	int rc = begin(c, type, payload, deadline_ns);
 
-	queue_take(&c->in, c->taken);
-	c->taken = 0;
-	frame_head_write(&w, type, trace, payload.n);
-	rc = send_request(c, wr_span(&w), payload, deadline_ns);
-	if (rc < 0)
-		return lost(c, rc);
-	rc = receive_frame(c, deadline_ns, &frame);
-	if (rc == 0)
-		rc = check_answer(c, &frame, trace);
-	if (rc == 0)
-		*answer = frame;
-	return rc;
+	return rc ? rc : receive_frame(c, deadline_ns, answer);
 }

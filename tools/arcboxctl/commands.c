@@ -8,13 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum {
 	ARENA_BYTES = 4 << 20,   /* for lists and sub-messages of one answer */
-	REQUEST_BYTES = 8192,    /* of the requests made here */
 	RANGE_BYTES = 64 << 20,  /* the most that MmapReadFile gives at once */
 	PAYLOAD_BYTES = 16 << 20 /* the most that an agent takes */
 };
@@ -33,39 +33,106 @@ static int decode(const struct client *c, const struct frame *f, const struct pb
 	return 0;
 }
 
-/* Sends a request and reads its answer into the struct at `response`, which views the client's
- * memory and the arena's. */
-static int call(struct client *c, uint32_t type, const void *request, const struct pb_table *t,
-    struct pb_arena *arena, void *response)
+int command_begin(struct client *c, uint32_t type, const void *request)
 {
-	const struct message_type *own = message_by_type(type), *wanted;
-	uint8_t payload[REQUEST_BYTES];
-	struct wr w = wr_of(payload, sizeof payload);
-	struct frame answer;
-	enum err err = request ? pb_write(&w, own->table, request) : E_OK;
+	const struct pb_table *t = message_by_type(type)->table;
+	size_t cap = request ? pb_size(t, request) : 0;
+	uint8_t *payload = malloc(cap + 1);
+	struct wr w = wr_of(payload, cap);
+	enum err err = E_OK;
 	int rc;
 
-	if (err)
-		return fail(EXIT_USAGE, "%s: cannot put the arguments into a request: %s", c->doing,
-		    err == E_SPACE ? "too long" : err_text((int)err));
-	rc = client_call(c, type, wr_span(&w), &answer);
-	if (rc)
-		return rc;
-	wanted = message_by_type(type | 0x1000);
-	if (answer.type != wanted->type)
+	if (!payload || cap > PAYLOAD_BYTES) {
+		free(payload);
+		return fail(
+		    EXIT_USAGE, "%s: cannot put the arguments into a request: too long", c->doing);
+	}
+	if (request)
+		err = pb_write(&w, t, request);
+	rc = err ? fail(EXIT_USAGE, "%s: cannot put the arguments into a request: %s", c->doing,
+		       err_text((int)err))
+		 : client_begin(c, type, wr_span(&w));
+	free(payload);
+	return rc;
+}
+
+int command_read(const struct client *c, const struct frame *answer, uint32_t type,
+    const struct pb_table *t, struct pb_arena *arena, void *out)
+{
+	if (answer->type != type)
 		return fail(EXIT_BROKEN,
 		    "%s: %s answered with type 0x%04" PRIx32 " where %s was due; check the agent's "
 		    "version",
-		    c->doing, c->host->text, answer.type, wanted->name);
-	return decode(c, &answer, t, arena, response);
+		    c->doing, c->host->text, answer->type, message_by_type(type)->name);
+	return decode(c, answer, t, arena, out);
 }
 
-static int print(const struct settings *s, const struct pb_table *t, const void *msg)
+int command_call(struct client *c, uint32_t type, const void *request, const struct pb_table *t,
+    struct pb_arena *arena, void *response)
+{
+	struct frame answer;
+	int rc = command_begin(c, type, request);
+
+	if (rc == 0)
+		rc = client_next(c, c->timeout_ms, &answer);
+	return rc ? rc : command_read(c, &answer, type | 0x1000, t, arena, response);
+}
+
+struct pb_list command_pairs(const struct texts *texts, struct pb_pair pairs[TEXTS_MAX])
+{
+	for (size_t i = 0; i < texts->n; i++) {
+		struct span value = span_str(texts->values[i]);
+		struct span key = span_split(&value, '=');
+
+		pairs[i] = (struct pb_pair){key, value};
+	}
+	return (struct pb_list){pairs, texts->n};
+}
+
+struct pb_list command_env(const struct settings *s, struct pb_pair pairs[TEXTS_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->env.n; i++) {
+		struct span value = span_str(s->env.values[i]);
+		struct span key = span_split(&value, '=');
+		const char *here = value.p ? NULL : getenv(s->env.values[i]);
+
+		if (value.p || here)
+			pairs[n++] = (struct pb_pair){key, here ? span_str(here) : value};
+	}
+	return (struct pb_list){pairs, n};
+}
+
+struct pb_list command_words(char **words, struct pb_arena *arena)
+{
+	struct span *spans;
+	size_t n = 0;
+
+	while (words[n])
+		n++;
+	spans = pb_alloc(arena, n * sizeof *spans);
+	for (size_t i = 0; spans && i < n; i++)
+		spans[i] = span_str(words[i]);
+	return (struct pb_list){spans, spans ? n : 0};
+}
+
+int command_print(const struct settings *s, const struct pb_table *t, const void *msg)
 {
 	if (s->json)
 		return print_json(stdout, t, msg);
 	print_message(stdout, t, msg);
 	return EXIT_OK;
+}
+
+int command_with_arena(answer_fn *fn, struct client *c, const struct settings *s, char **args)
+{
+	void *memory = malloc(ARENA_BYTES);
+	struct pb_arena arena = pb_arena_of(memory, ARENA_BYTES);
+	int rc = memory ? fn(c, s, args, &arena) : fail(EXIT_LOCAL, "%s: no memory", c->doing);
+
+	free(memory);
+	return rc;
 }
 
 /* --- ping ------------------------------------------------------------------------------------- */
@@ -104,7 +171,8 @@ static int ping_once(
 	uint64_t start_ns = clock_mono_ns();
 	int rc;
 
-	rc = call(c, RPC_PING_REQUEST, &request, &rpc_ping_response_table, &arena, &response);
+	rc = command_call(
+	    c, RPC_PING_REQUEST, &request, &rpc_ping_response_table, &arena, &response);
 	if (rc)
 		return rc;
 	report.message = response.message;
@@ -204,12 +272,13 @@ static void print_info(const struct rpc_system_info *i)
 	print_message(stdout, &info_view_table, &v);
 }
 
-static int info(struct client *c, const struct settings *s, struct pb_arena *arena)
+static int info(struct client *c, const struct settings *s, char **args, struct pb_arena *arena)
 {
 	struct rpc_system_info response;
-	int rc =
-	    call(c, RPC_GET_SYSTEM_INFO_REQUEST, NULL, &rpc_system_info_table, arena, &response);
+	int rc = command_call(
+	    c, RPC_GET_SYSTEM_INFO_REQUEST, NULL, &rpc_system_info_table, arena, &response);
 
+	(void)args;
 	if (rc)
 		return rc;
 	if (s->json)
@@ -218,75 +287,30 @@ static int info(struct client *c, const struct settings *s, struct pb_arena *are
 	return EXIT_OK;
 }
 
-/* --- the runtime and the end ------------------------------------------------------------------ */
-
-static int status(struct client *c, const struct settings *s, struct pb_arena *arena)
+static int run_info(struct client *c, const struct settings *s, char **args)
 {
-	struct rpc_runtime_status_response response;
-	int rc = call(c, RPC_RUNTIME_STATUS_REQUEST, NULL, &rpc_runtime_status_response_table,
-	    arena, &response);
-
-	return rc ? rc : print(s, &rpc_runtime_status_response_table, &response);
+	return command_with_arena(info, c, s, args);
 }
 
-static int ensure(struct client *c, const struct settings *s, struct pb_arena *arena)
-{
-	const struct rpc_runtime_ensure_request request = {.start_if_needed = s->start};
-	struct rpc_runtime_ensure_response response;
-	int rc = call(c, RPC_ENSURE_RUNTIME_REQUEST, &request, &rpc_runtime_ensure_response_table,
-	    arena, &response);
+/* --- the end ---------------------------------------------------------------------------------- */
 
-	if (rc == 0)
-		rc = print(s, &rpc_runtime_ensure_response_table, &response);
-	return rc || response.ready ? rc : EXIT_REFUSED;
-}
-
-static int shut_down(struct client *c, const struct settings *s, struct pb_arena *arena)
+static int shut_down(
+    struct client *c, const struct settings *s, char **args, struct pb_arena *arena)
 {
 	const struct rpc_shutdown_request request = {.timeout_seconds = (uint32_t)s->grace_secs};
 	struct rpc_shutdown_response response;
-	int rc =
-	    call(c, RPC_SHUTDOWN_REQUEST, &request, &rpc_shutdown_response_table, arena, &response);
+	int rc = command_call(
+	    c, RPC_SHUTDOWN_REQUEST, &request, &rpc_shutdown_response_table, arena, &response);
 
+	(void)args;
 	if (rc == 0)
-		rc = print(s, &rpc_shutdown_response_table, &response);
+		rc = command_print(s, &rpc_shutdown_response_table, &response);
 	return rc || response.accepted ? rc : EXIT_REFUSED;
-}
-
-typedef int answer_fn(struct client *c, const struct settings *s, struct pb_arena *arena);
-
-static int with_arena(answer_fn *fn, struct client *c, const struct settings *s)
-{
-	void *memory = malloc(ARENA_BYTES);
-	struct pb_arena arena = pb_arena_of(memory, ARENA_BYTES);
-	int rc = memory ? fn(c, s, &arena) : fail(EXIT_LOCAL, "%s: no memory", c->doing);
-
-	free(memory);
-	return rc;
-}
-
-static int run_info(struct client *c, const struct settings *s, char **args)
-{
-	(void)args;
-	return with_arena(info, c, s);
-}
-
-static int run_status(struct client *c, const struct settings *s, char **args)
-{
-	(void)args;
-	return with_arena(status, c, s);
-}
-
-static int run_ensure(struct client *c, const struct settings *s, char **args)
-{
-	(void)args;
-	return with_arena(ensure, c, s);
 }
 
 static int run_shutdown(struct client *c, const struct settings *s, char **args)
 {
-	(void)args;
-	return with_arena(shut_down, c, s);
+	return command_with_arena(shut_down, c, s, args);
 }
 
 /* --- read ------------------------------------------------------------------------------------- */
@@ -326,8 +350,8 @@ static int read_range(struct client *c, const struct rpc_mmap_read_file_request 
 	struct rpc_mmap_read_file_response response;
 	uint8_t memory[256];
 	struct pb_arena arena = pb_arena_of(memory, sizeof memory);
-	int rc = call(c, RPC_MMAP_READ_FILE_REQUEST, range, &rpc_mmap_read_file_response_table,
-	    &arena, &response);
+	int rc = command_call(c, RPC_MMAP_READ_FILE_REQUEST, range,
+	    &rpc_mmap_read_file_response_table, &arena, &response);
 
 	if (rc)
 		return rc;
@@ -391,7 +415,7 @@ static int print_raw_message(
 	};
 	const struct pb_table table = {"Answer", sizeof *a, fields, 2};
 
-	return print(s, &table, a);
+	return command_print(s, &table, a);
 }
 
 static int print_raw_payload(const struct settings *s, struct raw_answer *a)
@@ -402,7 +426,7 @@ static int print_raw_payload(const struct settings *s, struct raw_answer *a)
 	};
 	const struct pb_table table = {"Answer", sizeof *a, fields, 2};
 
-	return print(s, &table, a);
+	return command_print(s, &table, a);
 }
 
 static int print_raw(
@@ -508,17 +532,72 @@ static int run_raw(struct client *c, const struct settings *s, char **args)
 
 /* --- the rows --------------------------------------------------------------------------------- */
 
+/* clang-format off */
 const struct command commands[] = {
-    {"ping", "", 0, 0, 10000, "ask whether the agent answers, and how fast", NULL, run_ping},
-    {"info", "", 0, 0, 10000, "show the guest's system: kernel, memory, addresses", NULL, run_info},
-    {"status", "", 0, 0, 30000, "show the container runtime as it is", NULL, run_status},
-    {"ensure", "", 0, 0, 120000, "ask that the container runtime be ready; 1 when it is not", NULL,
-	run_ensure},
-    {"read", "PATH", 1, 1, 60000, "copy a file of the guest to standard output", NULL, run_read},
-    {"shutdown", "", 0, 0, 30000, "power the guest off", NULL, run_shutdown},
-    {"raw", "TYPE [FILE]", 1, 2, 60000,
-	"send a request by number or name, with FILE (- = standard input) as payload", check_raw,
-	run_raw},
+    {.name = "ping", .args = "", .timeout_ms = 10000, .run = run_ping,
+        .help = "ask whether the agent answers, and how fast"},
+    {.name = "info", .args = "", .timeout_ms = 10000, .run = run_info,
+        .help = "show the guest's system: kernel, memory, addresses"},
+    {.name = "status", .args = "", .timeout_ms = 30000, .run = run_status,
+        .help = "show the container runtime as it is"},
+    {.name = "ensure", .args = "", .timeout_ms = 300000, .run = run_ensure,
+        .help = "wait until the container runtime is ready; 1 when it is not"},
+    {.name = "k8s", .args = "ACTION", .args_min = 1, .args_max = 1, .timeout_ms = 300000,
+        .check = check_k8s, .run = run_k8s,
+        .help = "Kubernetes: start, stop, delete, status or kubeconfig"},
+    {.name = "logs", .args = "[SERVICE]", .args_max = 1, .timeout_ms = 60000,
+        .check = check_logs, .run = run_logs,
+        .help = "last words of containerd, dockerd or k3s when it died"},
+    {.name = "docker", .args = "[ARGUMENT...]", .args_max = INT_MAX, .verbatim = 1,
+        .timeout_ms = 40000, .run_on = run_docker,
+        .help = "run the docker command on the guest's engine"},
+    {.name = "create", .args = "[COMMAND...]", .args_max = INT_MAX, .verbatim = 2,
+        .timeout_ms = 60000, .run = run_create,
+        .help = "make a sandbox, and run COMMAND in it once it is ready; prints its id"},
+    {.name = "run", .args = "SANDBOX COMMAND...", .args_min = 2, .args_max = INT_MAX,
+        .verbatim = 2, .failure = EXIT_NOT_RUN, .timeout_ms = 60000, .run = run_run,
+        .help = "run COMMAND in a sandbox, without input; @guest is the guest itself"},
+    {.name = "exec", .args = "SANDBOX COMMAND...", .args_min = 2, .args_max = INT_MAX,
+        .verbatim = 2, .failure = EXIT_NOT_RUN, .timeout_ms = 60000, .run = run_exec,
+        .help = "the same with input and a terminal: exec -it SANDBOX sh"},
+    {.name = "ps", .args = "", .timeout_ms = 30000, .run = run_ps,
+        .help = "list the sandboxes"},
+    {.name = "inspect", .args = "SANDBOX...", .args_min = 1, .args_max = INT_MAX,
+        .timeout_ms = 30000, .run = run_inspect,
+        .help = "show all of a sandbox"},
+    {.name = "stop", .args = "SANDBOX...", .args_min = 1, .args_max = INT_MAX,
+        .timeout_ms = 120000, .run = run_stop,
+        .help = "shut a sandbox down"},
+    {.name = "rm", .args = "SANDBOX...", .args_min = 1, .args_max = INT_MAX,
+        .timeout_ms = 60000, .run = run_rm,
+        .help = "remove a sandbox with all that is in it"},
+    {.name = "events", .args = "[SANDBOX]", .args_max = 1, .timeout_ms = 30000,
+        .run = run_events,
+        .help = "tell what happens to sandboxes, as it happens"},
+    {.name = "checkpoint", .args = "SANDBOX", .args_min = 1, .args_max = 1,
+        .timeout_ms = 900000, .run = run_checkpoint,
+        .help = "take a snapshot of a sandbox; prints its id"},
+    {.name = "restore", .args = "SNAPSHOT", .args_min = 1, .args_max = 1,
+        .timeout_ms = 60000, .run = run_restore,
+        .help = "make a sandbox of a snapshot; prints its id"},
+    {.name = "snapshots", .args = "[SANDBOX]", .args_max = 1, .timeout_ms = 30000,
+        .run = run_snapshots,
+        .help = "list the snapshots, oldest first"},
+    {.name = "rm-snapshot", .args = "SNAPSHOT...", .args_min = 1, .args_max = INT_MAX,
+        .timeout_ms = 60000, .run = run_rm_snapshot,
+        .help = "remove a snapshot"},
+    {.name = "cp", .args = "FROM TO", .args_min = 2, .args_max = 2, .timeout_ms = 60000,
+        .check = check_cp, .run_on = run_cp,
+        .help = "copy a file; one of both is :PATH, in the sandbox whose socket HOST is"},
+    {.name = "read", .args = "PATH", .args_min = 1, .args_max = 1, .timeout_ms = 60000,
+        .run = run_read,
+        .help = "copy a file of the guest to standard output"},
+    {.name = "shutdown", .args = "", .timeout_ms = 30000, .run = run_shutdown,
+        .help = "power the guest off"},
+    {.name = "raw", .args = "TYPE [FILE]", .args_min = 1, .args_max = 2, .timeout_ms = 60000,
+        .check = check_raw, .run = run_raw,
+        .help = "send a request by number or name, with FILE (- = standard input) as payload"},
 };
+/* clang-format on */
 
 const size_t command_count = sizeof commands / sizeof *commands;

@@ -275,6 +275,11 @@ void print_message(FILE *to, const struct pb_table *t, const void *msg)
 	print_fields(to, t, msg, 0);
 }
 
+void print_list(FILE *to, const struct pb_table *t, const struct pb_list *rows)
+{
+	print_messages(to, t, rows, 0);
+}
+
 /* --- messages for programs -------------------------------------------------------------------- */
 
 static void put_message(struct json_writer *jw, const struct pb_table *t, const void *msg);

@@ -14,9 +14,10 @@ enum exit_code {
 	EXIT_OK = 0,
 	EXIT_REFUSED = 1, /* the agent answered Error, or that it is not so */
 	EXIT_USAGE = 2,
-	EXIT_CONNECT = 3, /* no connection */
-	EXIT_BROKEN = 4,  /* no whole answer in time, or not the one to this request */
-	EXIT_LOCAL = 5,   /* a file of this machine, or memory */
+	EXIT_CONNECT = 3,   /* no connection */
+	EXIT_BROKEN = 4,    /* no whole answer in time, or not the one to this request */
+	EXIT_LOCAL = 5,     /* a file of this machine, or memory */
+	EXIT_NOT_RUN = 125, /* run, exec: any of these, for the others are the command's own */
 };
 
 /* Writes "arcboxctl: ..." to standard error as one line, escaped and cut where it is over 1 KiB.
@@ -32,6 +33,9 @@ void print_lines(FILE *to, struct span text);
 
 /* A message for people: a line for each field, lists of messages as tables. */
 void print_message(FILE *to, const struct pb_table *t, const void *msg);
+
+/* A list of messages as a table. */
+void print_list(FILE *to, const struct pb_table *t, const struct pb_list *rows);
 
 /* A message for programs: one line of JSON with all fields, named as in the .proto; bytes are
  * base64. 0 or EXIT_LOCAL, which has been said. */
