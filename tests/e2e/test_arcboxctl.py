@@ -746,7 +746,7 @@ class WithTheAgent(CtlTest):
 
     def test_errors(self):
         self.assert_ends(ctl("-H", self.host, "raw", "0x7777"), REFUSED, "error 400")
-        self.assert_ends(ctl("-H", self.host, "raw", "SandboxListRequest"), REFUSED, "error 503")
+        self.assert_ends(ctl("-H", self.host, "raw", "SandboxStopRequest"), REFUSED, "error 404")
 
 
 @unittest.skipUnless(CTL.exists(), f"{CTL} is not built")

@@ -119,11 +119,17 @@ class Requests(RpcTest):
             self.assert_error(rpc, 400, b"id")
         self.assert_usable(rpc)
 
-    def test_services_that_have_not_come_yet_say_so(self):
+    def test_sandboxes_that_cannot_be_say_so(self):
+        """There is no Firecracker here, and no sandbox."""
         rpc = self.connect()
-        for kind in (*range(0x20, 0x25), 0x30, 0x31, 0x32, *range(0x40, 0x44)):
-            rpc.ask(kind, b"", b"id")
-            self.assert_error(rpc, 503, b"id")
+        codes = {500: [0x20], 404: [0x21, 0x22, 0x23, 0x40, 0x41, 0x43], 400: [0x30, 0x31]}
+        for code, kinds in codes.items():
+            for kind in kinds:
+                with self.subTest(kind=kind):
+                    rpc.ask(kind, b"", b"id")
+                    self.assert_error(rpc, code, b"id")
+        for kind in (0x24, 0x42):
+            self.assertEqual(rpc.call(kind), {})
         self.assert_usable(rpc)
 
     def test_malformed_frame_ends_the_connection(self):
