@@ -322,6 +322,8 @@ static void fall_back(struct runtime *r, const struct daemon *d, enum step step)
 	if (was_done && d->state != DAEMON_READY) {
 		r->state = STARTING;
 		r->step = step;
+		notes_clear(&r->notes); /* they would grow each time */
+		note(r, d->conf->name, "ended, started again");
 	}
 }
 

@@ -70,7 +70,9 @@ static void tell(int fd, uint32_t request, struct vhost_message *m, size_t bytes
 	union {
 		struct cmsghdr head;
 		uint8_t bytes[CMSG_SPACE(sizeof(int))];
-	} control = {.head = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
+			 .cmsg_level = SOL_SOCKET,
+			 .cmsg_type = SCM_RIGHTS}};
 	struct iovec pieces[] = {{&m->head, sizeof m->head}, {&m->payload, bytes}};
 	struct msghdr h = {.msg_iov = pieces, .msg_iovlen = 2};
 
