@@ -1,19 +1,17 @@
 #include "runtime/daemon.h"
 
 #include "base/container.h"
-#include "base/cursor.h"
 #include "base/log.h"
 #include "sys/fs.h"
 #include "sys/sock.h"
+#include "sys/tail.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
 enum {
-	WORDS_READ_BYTES = 2048, /* of the end of its log file */
-	WORDS_MS = 1000,         /* for reading that */
+	WORDS_MS = 1000, /* for reading the end of its log file */
 	WORDS_LINES = 3,
 };
 
@@ -63,46 +61,12 @@ static bool is_reachable(const struct daemon *d)
 static int read_words(void *arg, int report_fd)
 {
 	const struct daemon *d = arg;
-	char text[WORDS_READ_BYTES];
-	int fd = -1;
-	ssize_t n;
+	char words[DAEMON_WORDS_BYTES];
+	int rc = -ENOENT;
 
-	for (const char *const *path = d->conf->log_paths; fd < 0 && *path; path++)
-		fd = open(*path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0)
-		return 1;
-	if (lseek(fd, -(off_t)sizeof text, SEEK_END) < 0)
-		lseek(fd, 0, SEEK_SET);
-	n = read(fd, text, sizeof text);
-	return n < 0 || fs_write_all(report_fd, span_of(text, (size_t)n)) < 0;
-}
-
-/* Where the last lines begin. */
-static size_t last_lines(struct span text)
-{
-	size_t at = text.n;
-
-	for (unsigned lines = 0; at > 0; at--)
-		if (text.p[at - 1] == '\n' && at < text.n && ++lines == WORDS_LINES)
-			break;
-	return at;
-}
-
-/* Line ends become bars. What is no text would make an answer to a host illegal. */
-static void keep_words(struct daemon *d, struct span text)
-{
-	struct wr w = wr_of(d->words, sizeof d->words - 1);
-
-	while (text.n && text.p[text.n - 1] == '\n')
-		text.n--;
-	text = span_from(text, last_lines(text));
-	text = text.n > w.cap ? span_from(text, text.n - w.cap) : text;
-	for (size_t i = 0; i < text.n; i++)
-		wr_u8(&w,
-		    text.p[i] == '\n'                        ? '|'
-			: text.p[i] < ' ' || text.p[i] > '~' ? '?'
-							     : text.p[i]);
-	wr_nul(&w);
+	for (const char *const *path = d->conf->log_paths; rc < 0 && *path; path++)
+		rc = tail_lines(*path, WORDS_LINES, words, sizeof words);
+	return rc < 0 || fs_write_all(report_fd, span_str(words)) < 0;
 }
 
 /* --- the table -----------------------------------------------------------------------------------
@@ -313,7 +277,7 @@ static void on_words(struct worker *w, int rc, struct span report)
 	struct daemon *d = container_of(w, struct daemon, listener);
 
 	if (rc == 0)
-		keep_words(d, report);
+		span_to_cstr(report, d->words, sizeof d->words);
 	if (d->state == DAEMON_STARTING)
 		died(d);
 	else if (d->state == DAEMON_STOPPING)

@@ -2,6 +2,7 @@
 
 #include "base/cursor.h"
 #include "net/http.h"
+#include "runtime/daemon.h"
 #include "runtime/program.h"
 #include "sys/fs.h"
 
@@ -39,18 +40,10 @@ struct probe {
 
 static const struct span nothing;
 
-/* Whether something listens at a unix socket. A full backlog is somebody too. */
 static bool answers(const char *path)
 {
 	struct addr addr;
-	int fd;
-
-	if (addr_unix(path, &addr) != E_OK)
-		return false;
-	fd = sock_connect(&addr);
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 || fd == -EAGAIN;
+	return addr_unix(path, &addr) == E_OK && daemon_answers(&addr);
 }
 
 static void probe_containerd(struct runtime_status *st)
