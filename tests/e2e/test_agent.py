@@ -1,6 +1,7 @@
 """The program itself: options, signals, its end, and what it does when it lacks something."""
 
 import os
+import select
 import signal
 import socket
 import stat
@@ -76,11 +77,12 @@ class Ends(LabTest):
 
     def test_shutdown_ends_its_children(self):
         agent = Agent(self.lab)
+        agent.at_rest()
         pipe = self.lab.dir / "pipe"
         os.mkfifo(pipe)
         with agent.rpc() as blocked, agent.rpc() as rpc:
             blocked.ask(lab.READ_FILE, field(1, str(pipe)) + field(3, 1))
-            lab.until(lambda: children(agent.pid) or blocked_refused(blocked), "the read's start")
+            lab.until(lambda: len(agent.children()) > 1 or has_answer(blocked), "the read's start")
             rpc.call(lab.SHUTDOWN, field(1, 1))
             self.assertEqual(agent.process.wait(lab.PATIENCE_S), 0)
 
@@ -93,17 +95,9 @@ class Ends(LabTest):
             self.assertRegex(line, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z +(\w+) ")
 
 
-def children(pid):
-    return lab.run("pgrep", "-P", str(pid)).stdout.split()
-
-
-def blocked_refused(rpc):
+def has_answer(rpc):
     """A FIFO may as well be refused at once."""
-    rpc.socket.settimeout(0.05)
-    try:
-        return rpc.socket.recv(1)
-    except TimeoutError:
-        return b""
+    return select.select([rpc.socket], [], [], 0)[0]
 
 
 class Lacks(LabTest):
@@ -132,7 +126,7 @@ class Lacks(LabTest):
 
     def test_no_descriptors_left(self):
         agent = Agent(self.lab, before=("prlimit", "--nofile=40", "--"), env=environment())
-        before = lab.descriptors(agent.pid)
+        before = agent.at_rest()
         crowd = [agent.rpc() for _ in range(100)]
         lab.until(lambda: lab.descriptors(agent.pid) >= 39, "all descriptors in use")
         first = crowd[0].call(lab.PING)

@@ -626,7 +626,7 @@ class Hostile(CtlTest):
 class Firecracker(CtlTest):
     def fc(self, play, suffix="", *argv):
         self.server = self.serve(play)
-        return ctl("-H", f"fc:{self.path}{suffix}", "-t", "2s", *(argv or ("ping",)))
+        return ctl("-H", f"fc:{self.path}{suffix}", "-t", "30s", *(argv or ("ping",)))
 
     def test_handshake(self):
         for suffix, port in (("", b"1024"), (":52", b"52")):

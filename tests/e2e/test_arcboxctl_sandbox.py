@@ -20,6 +20,7 @@ from lab import Agent, field, fields, frame
 from test_arcboxctl import CTL, OK, REFUSED, USAGE, BROKEN, CtlTest, ctl, error
 
 NOT_RUN = 125
+LONG_S = 1000000 + os.getpid()  # of a sleep that is known by it
 CREATE, STOP, REMOVE, INSPECT, LIST = range(0x20, 0x25)
 RUN, EXEC, EVENTS, INPUT = range(0x30, 0x34)
 CHECKPOINT, RESTORE, SNAPSHOTS, RM_SNAPSHOT = range(0x40, 0x44)
@@ -34,11 +35,6 @@ def said(stream, data=b"", code=0, done=False):
     out = field(1, stream) + (field(2, data) if data else b"")
     out += field(3, code & (1 << 64) - 1) if code else b""
     return out + (field(4, 1) if done else b"")
-
-
-def children(agent):
-    with open(f"/proc/{agent.pid}/task/{agent.pid}/children", encoding="ascii") as pids:
-        return set(pids.read().split())
 
 
 class Asking(CtlTest):
@@ -145,6 +141,14 @@ class Asking(CtlTest):
                     [(k, fields(p)) for k, p in self.server.requests],
                     [(kind, {1: [name], **more}) for name in (b"a", b"b", b"c")],
                 )
+
+    def test_a_connection_that_breaks_ends_it(self):
+        def play(s):
+            s.send(frame(lab.ERROR, error(404, b"there is no a"), s.request()[1]))
+
+        done = self.ask(play, "rm", "a", "b", "c", "d")
+        self.assertEqual(done.returncode, REFUSED)
+        self.assertRegex(done.stderr, "\\A.*there is no a\n.*closed the connection.*\n\\Z")
 
     def test_snapshots(self):
         kind, asked, out = self.request_of(
@@ -375,9 +379,10 @@ class Terminal(CtlTest):
             start_new_session=True,
         )
 
-    def output(self):
+    def output(self, wanted=b""):
+        """Until it has these bytes, and what else is there by then."""
         got = b""
-        while select.select([self.master], [], [], 0.3)[0]:
+        while wanted not in got or select.select([self.master], [], [], 0)[0]:
             got += os.read(self.master, 4096)
         return got
 
@@ -393,7 +398,7 @@ class Terminal(CtlTest):
             s.send(frame(OUTPUTS[EXEC], said("exit", b"", 9, True), trace))
 
         with self.start(play, "exec", "-it", "box", "sh") as process:
-            self.assertIn(b"ready", self.output())
+            self.output(b"ready\r\n")
             self.assertNotEqual(self.attributes(), self.before)
             os.write(self.master, b"a\x03\x1a\x04\rq")
             self.assertEqual(process.wait(lab.PATIENCE_S), 9)
@@ -412,7 +417,7 @@ class Terminal(CtlTest):
 
         for sig in (signal.SIGTERM, signal.SIGHUP, None):
             with self.subTest(signal=sig), self.start(play, "exec", "-it", "box", "sh") as process:
-                self.assertIn(b"ready", self.output())
+                self.output(b"ready")
                 self.assertNotEqual(self.attributes(), self.before)
                 if sig:
                     process.send_signal(sig)
@@ -534,9 +539,14 @@ class Guest(CtlTest):
                 self.assertEqual(done.returncode, status)
         self.assertEqual(ctl(*self.host, "run", "@guest", "/nowhere").returncode, 127)
         self.assertEqual(ctl(*self.host, "run", "@guest", "/etc/passwd").returncode, 126)
-        limited = ("run", "--time-limit=1s", "@guest", "sh", "-c", "sleep 987 & sleep 987")
+        sleeps = f"sleep {LONG_S} & sleep {LONG_S}"
+        limited = ("run", "--time-limit=1s", "@guest", "sh", "-c", sleeps)
         self.assertEqual(ctl(*self.host, *limited).returncode, 124)
-        self.assertEqual(ctl(*self.host, "run", "@guest", "pgrep", "-fx", "sleep 987").stdout, "")
+        lab.until(lambda: not self.sleeps(), "the end of the group")
+
+    @staticmethod
+    def sleeps():
+        return lab.run("pgrep", "-fx", f"sleep {LONG_S}").stdout
 
     def test_bytes_go_through_unchanged(self):
         self.agent()
@@ -556,8 +566,8 @@ class Guest(CtlTest):
 
     def test_a_host_that_stops_reading_costs_no_memory_and_nobody_else(self):
         agent = self.agent()
-        lab.until(lambda: len(children(agent)) < 2, "the end of what the start takes")
-        others, before = children(agent), lab.memory_bytes(agent.pid)
+        agent.at_rest()
+        others, before = agent.children(), lab.memory_bytes(agent.pid)
         with agent.rpc() as rpc:
             rpc.ask(RUN, field(1, "@guest") + field(2, "yes"))
             time.sleep(1)
@@ -566,23 +576,22 @@ class Guest(CtlTest):
             for _ in range(100):
                 kind, _, payload = rpc.answer()
                 self.assertEqual((kind, fields(payload)[1]), (0x1035, [b"stdout"]))
-            self.assertEqual(len(children(agent) - others), 1)
-        lab.until(lambda: children(agent) == others, "the end of the command")
+            self.assertEqual(len(agent.children()), len(others) + 1)
+        lab.until(lambda: agent.children() == others, "the end of the command")
 
     def test_a_terminal(self):
         self.agent()
         master, slave = pty.openpty()
         self.addCleanup(os.close, master)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 43, 132, 0, 0))
-        argv = (CTL, *self.host, "exec", "-it", "@guest", "sh", "-c", "stty size; sleep 986")
+        argv = (CTL, *self.host, "exec", "-it", "@guest", "sh", "-c", f"stty size; sleep {LONG_S}")
         with subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave) as process:
             os.close(slave)
             got = b""
             while b"\n" not in got:
                 got += os.read(master, 100)
             self.assertEqual(got, b"43 132\r\n")
-            sleeps = ("pgrep", "-fx", "sleep 986")  # before it runs the shell may swallow ^C
-            lab.until(lambda: lab.run(*sleeps).stdout, "the last command")
+            lab.until(self.sleeps, "the last command")  # before it runs the shell may swallow ^C
             os.write(master, b"\x03")
             self.assertEqual(process.wait(lab.PATIENCE_S), 130)
 

@@ -23,8 +23,8 @@ class ProxyTest(LabTest):
 
 class EarlyClient(ProxyTest):
     def test_client_before_the_engine_is_served(self):
-        agent = self.start_agent("--park-time=1m")
-        before = lab.descriptors(agent.pid, "socket")
+        agent = self.start_agent("--park-time=5m")
+        before = agent.at_rest("socket")
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(lab.PATIENCE_S)
             until(lambda: lab.listens(self.proxy), "the proxy")
@@ -59,7 +59,7 @@ class CommandLine(ProxyTest):
         super().setUpClass()
         cls.docker = start_docker(cls.lab)
         cls.agent = cls.start_agent()
-        cls.sockets = lab.descriptors(cls.agent.pid, "socket")  # pipes are kept for the next relay
+        cls.sockets = cls.agent.at_rest("socket")  # pipes are kept for the next relay
         cls.docker.run("server")
 
     @classmethod

@@ -20,7 +20,7 @@ class RpcTest(LabTest):
     def setUpClass(cls):
         super().setUpClass()
         cls.agent = Agent(cls.lab, *cls.options)
-        cls.descriptors = lab.descriptors(cls.agent.pid)
+        cls.descriptors = cls.agent.at_rest()
 
     @classmethod
     def tearDownClass(cls):

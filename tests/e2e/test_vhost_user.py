@@ -3,6 +3,7 @@ that no driver should do."""
 
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -296,7 +297,7 @@ class Streams(DeviceTest):
         while got < 10000:
             got += self.receive(RW).len
         self.receive(CREDIT_REQUEST)
-        time.sleep(0.1)
+        self.device.look_round()
         self.assertTrue(self.device.quiet())
         self.device.transmit(CREDIT_UPDATE, asked.src_port, 1024, buf_alloc=10000, fwd_cnt=10000)
         while got < 20000:
@@ -317,7 +318,7 @@ class Streams(DeviceTest):
             got = 0
             while got < 4096:
                 got += len(stream.recv(4096 - got))
-            self.device.settle()
+            self.device.look_round()
             while not self.device.quiet():
                 update = self.receive(CREDIT_UPDATE)
                 self.assertGreater(update.fwd_cnt, told)
@@ -398,7 +399,7 @@ class Streams(DeviceTest):
         self.start(device=False)
         self.device = self.new_device(buffers=0)
         streams = [self.call() for _ in range(5)]
-        time.sleep(0.1)
+        self.device.look_round()
         self.assertTrue(self.device.quiet())
         for i in range(5):
             self.device.give_buffer(i)
@@ -428,7 +429,7 @@ class Notifications(DeviceTest):
         struct.pack_into("<H", self.device.memory, self.device.rx.avail, 1)  # NO_INTERRUPT
         stream.sendall(b"two")
         self.receive(RW)
-        time.sleep(0.1)
+        self.device.look_round()
         self.assertEqual(self.device.rx.calls(), 0)
 
     def test_event_indices(self):
@@ -438,7 +439,7 @@ class Notifications(DeviceTest):
         rx.interrupt_at(rx.next_used + 1)  # the one after next
         stream.sendall(b"two")
         self.receive(RW)
-        time.sleep(0.1)
+        self.device.look_round()
         self.assertEqual(rx.calls(), 0)
         stream.sendall(b"three")
         self.receive(RW)
@@ -505,11 +506,13 @@ class Hostile(DeviceTest):
         """Answers wait for buffers, and packets for answers: nothing piles up in between."""
         self.device.close()
         self.device = self.new_device(buffers=0)
-        for _ in range(10):
+        for sent in range(QUEUE_SIZE // 2, 321, QUEUE_SIZE // 2):
             for _ in range(QUEUE_SIZE // 2):
                 self.device.transmit(RW, 5, kick=False)
             self.device.tx.kicks()
-            time.sleep(0.02)
+            taken = min(sent, 256)  # before more is offered: the slots are used again
+            until(lambda: self.device.tx.used_index() == taken, f"{taken} packets taken")
+        self.device.look_round()
         self.assertEqual(self.device.tx.used_index(), 256)
         for i in range(32):
             self.device.give_buffer(i)
@@ -694,32 +697,22 @@ class Lives(DeviceTest):
 
     def test_too_few_descriptors(self):
         self.start(preexec_fn=limited(24))
-        streams = []
-        while len(streams) < 40:
-            streams.append(self.call())
-            if "accepting nobody" in self.log():
-                break
-            time.sleep(0.02)
-        self.assertLess(len(streams), 40)
+        streams = [self.call() for _ in range(40)]
+        until(lambda: "accepting nobody" in self.log(), "the end of the descriptors")
         for stream in streams:
             stream.close()
-        self.device.settle()
+        stream = self.call()
 
-        def connects():
+        def answered():
+            """Those that went may have asked, too."""
             while not self.device.quiet():
-                self.device.receive()
-            stream = self.call()
-            asked = self.device.receive()
-            while asked.op != REQUEST:
-                asked = self.device.receive()
-            self.device.transmit(RESPONSE, asked.src_port, 1024)
-            stream.settimeout(0.2)
-            try:
-                return stream.recv(64).startswith(b"OK ")
-            except TimeoutError:
-                return False
+                packet = self.device.receive()
+                if packet.op == REQUEST:
+                    self.device.transmit(RESPONSE, packet.src_port, 1024)
+            return select.select([stream], [], [], 0)[0]
 
-        until(connects, "a connection when descriptors are back")
+        until(answered, "a connection when descriptors are back")
+        self.assertTrue(stream.recv(64).startswith(b"OK "))
         self.assert_well()
 
 

@@ -236,6 +236,12 @@ class Device(FrontEnd):
         self.rx.offer(head)
         return packet
 
+    def look_round(self):
+        """Waits until the device has looked at all that there was for it: it has answered, and its
+        loop has come to that again."""
+        for _ in range(2):
+            self.number(GET_QUEUE_NUM)
+
     def quiet(self):
         return self.rx.used_index() == self.rx.next_used & 0xFFFF
 

@@ -102,7 +102,7 @@ class Vm:
     # --- asking the agent ---
 
     def command(self, *arguments):
-        return [CTL, "--host", self.machine.host, "--timeout", "10s", *map(str, arguments)]
+        return [CTL, "--host", self.machine.host, "--timeout", "30s", *map(str, arguments)]
 
     def pings(self):
         return lab.run(*self.command("ping")).returncode == 0

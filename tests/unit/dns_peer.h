@@ -9,7 +9,7 @@
 
 #include <unistd.h>
 
-enum { PEER_WAIT_MS = 5000 };
+enum { PEER_WAIT_MS = 30000 };
 
 struct peer {
 	struct addr addr;

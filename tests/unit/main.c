@@ -3,11 +3,16 @@
 
 #include <stdlib.h>
 
+/* With one test, on a machine that is busy with others. */
+#define PATIENCE_SECS "240"
+
 int main(void)
 {
-	SRunner *runner = srunner_create(suite());
+	SRunner *runner;
 	int failed;
 
+	setenv("CK_DEFAULT_TIMEOUT", PATIENCE_SECS, 0);
+	runner = srunner_create(suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

@@ -330,7 +330,6 @@ END_TEST
 START_TEST(hangs_up_when_the_peer_is_gone)
 {
 	struct run r = run_of_script("sleep 60 & echo $!; sleep 60");
-	uint64_t before = now_ms();
 	pid_t other;
 
 	case_start();
@@ -338,10 +337,10 @@ START_TEST(hangs_up_when_the_peer_is_gone)
 	other = pid_in_output(&r);
 	exec_cancel(r.exec);
 	ck_assert_uint_eq(executor.running, 1);
-	case_turn_until(is_gone, &other);
+	while (!is_gone(&other)) /* without a turn, in which it may be killed */
+		usleep(10000);
 	case_end();
 	ck_assert(!r.ended); /* nobody was told */
-	ck_assert_uint_lt(now_ms() - before, EXEC_HANGUP_MS);
 	run_free(&r);
 }
 END_TEST

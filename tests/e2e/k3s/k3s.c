@@ -5,11 +5,13 @@
  * still, leaves shims behind in process groups of their own.
  *
  * Its bad days are files in the directory that $K3S_DAY names, read when they matter:
- *   config_ms, api_ms   how late (100, 300)       no_api       the port stays shut
- *   die_ms              exits with 1 then         die_ready_ms exits with 1 so long after the port
- * is open term_ms             how long SIGTERM takes    no_term      SIGTERM is ignored shims how
- * many (1)              ctr          "busy", "hang" or "noise" containerd_ms       how late its
- * socket is */
+ *   config_ms, api_ms, containerd_ms   how late they are (100, 300, 0)
+ *   no_api                             the port stays shut
+ *   die_ms                             exits with 1 then
+ *   term_ms                            how long SIGTERM takes (50)
+ *   no_term                            SIGTERM is ignored
+ *   shims                              how many (1)
+ *   ctr                                "busy", "hang" or "noise" */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -330,8 +332,6 @@ static void run_server(void)
 
 static void server(int argc, char **argv)
 {
-	int ready_ms;
-
 	read_server_flags(argc, argv);
 	if (geteuid() != 0)
 		fatal("must run as root unless --rootless and/or --disable-agent flags are used");
@@ -341,10 +341,8 @@ static void server(int argc, char **argv)
 	serve(-1, day_number("api_ms", 300));
 	while (day("no_api"))
 		serve(-1, 100);
-	ready_ms = day_number("die_ready_ms", 0);
 	say("info", "Kube API server is now running");
-	serve(listen_api(), ready_ms ? ready_ms : 1 << 30);
-	fatal("apiserver exited: leader election lost");
+	serve(listen_api(), 1 << 30);
 }
 
 /* --- k3s ctr --------------------------------------------------------------------------------- */

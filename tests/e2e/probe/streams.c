@@ -126,6 +126,25 @@ static void verb_late(int fd, const unsigned long long *number)
 	say(fd, "received", receive_pattern(fd, ~0ull));
 }
 
+/* held: reads when another stream says `go`, and says how much came. */
+static void verb_held(int fd, const unsigned long long *number)
+{
+	(void)number;
+	while (unlink("/go") < 0)
+		usleep(10000);
+	say(fd, "received", receive_pattern(fd, ~0ull));
+}
+
+static void verb_go(int fd, const unsigned long long *number)
+{
+	FILE *f = fopen("/go", "we");
+
+	(void)number;
+	say(fd, "errno", f ? 0 : (unsigned long long)errno);
+	if (f)
+		fclose(f);
+}
+
 /* watch: waits in the kernel's memory for what a writer hears when its reader has gone: how many
  * bytes it could send, and the errno. */
 static void verb_watch(int fd, const unsigned long long *number)
@@ -182,6 +201,8 @@ static const struct {
     {"send", verb_send},
     {"leave", verb_leave},
     {"late", verb_late},
+    {"held", verb_held},
+    {"go", verb_go},
     {"watch", verb_watch},
     {"call", verb_call},
 };
