@@ -77,8 +77,18 @@ void wr_str(struct wr *w, const char *s);
 void wr_dec(struct wr *w, uint64_t v);
 void wr_hex8(struct wr *w, uint8_t v);
 
+/* "what subject: why": what a person reads of a failure (err_text()). Returns rc. */
+int wr_failure(struct wr *w, const char *what, const char *subject, int rc);
+
+/* As much of what a stranger says as fits, in one line of printable ASCII: '?' for the rest. */
+void wr_plain(struct wr *w, struct span text);
+
 /* Ends the text with a NUL that is not counted in n, so that w->p is a C string. */
 void wr_nul(struct wr *w);
+
+/* A number in decimal as a C string in buf, which is returned. */
+enum { DEC_TEXT_BYTES = sizeof "18446744073709551615" };
+const char *dec_text(uint64_t v, char buf[DEC_TEXT_BYTES]);
 
 /* Makes a C string of several in buf[cap], cap > 0: text_join(path, sizeof path, dir, "/", name).
  * False when it had to be cut. */

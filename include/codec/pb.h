@@ -55,9 +55,9 @@ enum pb_label {
 
 struct pb_field {
 	uint32_t number;
-	enum pb_type type;
-	enum pb_label label;
-	size_t offset;              /* of the member in the struct */
+	uint8_t type;               /* enum pb_type */
+	uint8_t label;              /* enum pb_label */
+	uint16_t offset;            /* of the member in the struct */
 	const struct pb_table *sub; /* what a PB_MESSAGE holds */
 	const char *name;           /* of the member, for those who print messages */
 };

@@ -7,7 +7,7 @@
 int module_load_file(const char *path);
 
 /* Loads what a line of a module list names: an absolute path; a path relative to
- * /lib/modules/<release>; or, when the word has neither a slash nor ".ko", the name of a module,
+ * /lib/modules/<release>; or, when the word has neither a slash nor a dot, the name of a module,
  * which is looked up in modules.dep together with what it depends on. As module_load_file();
  * -ENOENT: there is no such module; one that is built in is fine. */
 int module_load(const char *word);

@@ -170,12 +170,38 @@ void wr_hex8(struct wr *w, uint8_t v)
 	wr_bytes(w, span_of(text, sizeof text));
 }
 
+int wr_failure(struct wr *w, const char *what, const char *subject, int rc)
+{
+	wr_str(w, what);
+	wr_str(w, " ");
+	wr_str(w, subject);
+	wr_str(w, ": ");
+	wr_str(w, err_text(rc));
+	return rc;
+}
+
+void wr_plain(struct wr *w, struct span text)
+{
+	text = span_first(text, w->cap - w->n);
+	for (size_t i = 0; i < text.n; i++)
+		wr_u8(w, text.p[i] < ' ' || text.p[i] > '~' ? '?' : text.p[i]);
+}
+
 void wr_nul(struct wr *w)
 {
 	size_t n = w->n;
 
 	wr_u8(w, 0);
 	w->n = n;
+}
+
+const char *dec_text(uint64_t v, char buf[DEC_TEXT_BYTES])
+{
+	struct wr w = wr_of(buf, DEC_TEXT_BYTES);
+
+	wr_dec(&w, v);
+	wr_nul(&w);
+	return buf;
 }
 
 bool text_join_all(char *buf, size_t cap, const char *const *texts)

@@ -46,14 +46,14 @@ static void raise_descriptors(void)
 	struct rlimit now, wanted;
 
 	raise_nr_open();
-	if (getrlimit(RLIMIT_NOFILE, &now) < 0)
+	if (prlimit(0, RLIMIT_NOFILE, NULL, &now) < 0)
 		return;
 	wanted = now;
 	if (wanted.rlim_cur < DESCRIPTORS)
 		wanted.rlim_cur = DESCRIPTORS;
 	if (wanted.rlim_max < wanted.rlim_cur)
 		wanted.rlim_max = wanted.rlim_cur;
-	if (wanted.rlim_cur != now.rlim_cur && setrlimit(RLIMIT_NOFILE, &wanted) < 0)
+	if (wanted.rlim_cur != now.rlim_cur && prlimit(0, RLIMIT_NOFILE, &wanted, NULL) < 0)
 		log_warn("init", "cannot raise the number of descriptors", KV_ERR(-errno));
 }
 

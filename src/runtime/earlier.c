@@ -1,13 +1,13 @@
 #include "runtime/earlier.h"
 
 #include "base/container.h"
+#include "base/cursor.h"
 #include "base/parse.h"
 #include "sys/fs.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -43,11 +43,11 @@ static bool is_one_of(struct span path, const char *const *programs)
 static bool runs_one_of(pid_t pid, const char *const *programs)
 {
 	static const struct span deleted = SPAN_LIT(" (deleted)");
-	char link[32], exe[PATH_MAX];
+	char digits[DEC_TEXT_BYTES], link[32], exe[PATH_MAX];
 	struct span path;
 	ssize_t n;
 
-	snprintf(link, sizeof link, "/proc/%d/exe", (int)pid);
+	text_join(link, sizeof link, "/proc/", dec_text((uint64_t)pid, digits), "/exe");
 	n = readlink(link, exe, sizeof exe);
 	path = span_of(exe, n < 0 ? 0 : (size_t)n);
 	if (span_ends(path, deleted))

@@ -1,6 +1,7 @@
 #include "runtime/kubernetes.h"
 
 #include "base/container.h"
+#include "base/cursor.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "runtime/earlier.h"
@@ -9,7 +10,6 @@
 #include "sys/fs.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -140,22 +140,22 @@ static const char *failure_text(const struct daemon *d, char *text, size_t cap)
 	    : d->state == DAEMON_WAITING      ? "it died and is started again in a while"
 					      : "it ended at once";
 
-	snprintf(text, cap, "%s%s%s", why, d->words[0] ? "; last log lines: " : "", d->words);
+	text_join(text, cap, why, d->words[0] ? "; last log lines: " : "", d->words);
 	return text;
 }
 
 /* The pid file names the process that runs now. */
 static void record_pid(struct kubernetes *k)
 {
-	char text[16];
+	char pid[DEC_TEXT_BYTES], line[DEC_TEXT_BYTES + 1];
 	int rc = 0;
 
 	if (k->k3s.pid == k->recorded)
 		return;
 	k->recorded = k->k3s.pid;
-	snprintf(text, sizeof text, "%d\n", (int)k->recorded);
+	text_join(line, sizeof line, dec_text((uint64_t)k->recorded, pid), "\n");
 	if (k->recorded)
-		rc = fs_replace_file(PID_PATH, span_str(text), 0644);
+		rc = fs_replace_file(PID_PATH, span_str(line), 0644);
 	else
 		unlink(PID_PATH);
 	if (rc < 0)
@@ -182,15 +182,15 @@ static void looked(struct kubernetes *k);
 
 static void take_missing(struct kubernetes *k, int rc, struct span names)
 {
+	char list[WORD_BYTES + 1];
+
+	k->missing[0] = '\0';
 	if (rc < 0)
-		snprintf(k->missing, sizeof k->missing, "cannot look into %s: %s",
-		    k->conf.binary_dir, err_text(rc));
-	else if (names.n)
-		snprintf(k->missing, sizeof k->missing,
-		    "missing Kubernetes binaries under %s: %.*s", k->conf.binary_dir, (int)names.n,
-		    (const char *)names.p);
-	else
-		k->missing[0] = '\0';
+		text_join(k->missing, sizeof k->missing, "cannot look into ", k->conf.binary_dir,
+		    ": ", err_text(rc));
+	if (names.n && span_to_cstr(names, list, sizeof list))
+		text_join(k->missing, sizeof k->missing, "missing Kubernetes binaries under ",
+		    k->conf.binary_dir, ": ", list);
 	looked(k);
 }
 
@@ -302,11 +302,11 @@ static void describe_k3s(const struct kubernetes *k, bool api_ready, char *text,
 	char why[DAEMON_WORDS_BYTES + WORD_BYTES];
 
 	if (k3s_pid(k))
-		snprintf(text, cap, "k3s running, API %s", api_ready ? "ready" : "not ready yet");
+		text_join(text, cap, "k3s running, API ", api_ready ? "ready" : "not ready yet");
 	else if (has_failed(&k->k3s))
-		snprintf(text, cap, "k3s failed: %s", failure_text(&k->k3s, why, sizeof why));
+		text_join(text, cap, "k3s failed: ", failure_text(&k->k3s, why, sizeof why));
 	else
-		snprintf(text, cap, "k3s not running");
+		text_join(text, cap, "k3s not running");
 }
 
 static void answer_status(struct kubernetes *k)

@@ -1,12 +1,12 @@
 #include "runtime/wipe.h"
 
+#include "base/cursor.h"
 #include "base/err.h"
 #include "sys/mount.h"
 #include "sys/tree.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -34,7 +34,7 @@ static void unmount(void *ctx, const char *target, const char *type)
 	}
 	u->rc = -errno;
 	u->busy++;
-	snprintf(u->stayed, sizeof u->stayed, "%s", target);
+	text_join(u->stayed, sizeof u->stayed, target);
 }
 
 /* As often as that makes a difference: the list names what lies on top of others first, but not
@@ -53,9 +53,24 @@ static int unmount_rounds(struct unmounting *u)
 	return rc;
 }
 
+static void note_unmounting(const struct unmounting *u, const char *path, struct notes *notes)
+{
+	char what[2 * LINE_BYTES], number[DEC_TEXT_BYTES];
+
+	if (u->done) {
+		text_join(what, sizeof what, dec_text(u->done, number), " unmounted below ", path);
+		notes_add(notes, what, span_of(NULL, 0));
+	}
+	if (u->busy) {
+		text_join(what, sizeof what, dec_text(u->busy, number), " still mounted below ",
+		    path, ", ", u->stayed);
+		notes_add(notes, what, span_str(err_text(u->rc)));
+	}
+}
+
 static void unmount_below(const char *path, struct notes *notes)
 {
-	char above[PATH_MAX + 1], what[2 * LINE_BYTES];
+	char above[PATH_MAX + 1], what[LINE_BYTES];
 	struct unmounting u = {0};
 	int rc;
 
@@ -64,15 +79,10 @@ static void unmount_below(const char *path, struct notes *notes)
 	strcat(above, "/");
 	u.above = span_str(above);
 	rc = unmount_rounds(&u);
-	snprintf(what, sizeof what, "mounts below %s cannot be listed", path);
+	text_join(what, sizeof what, "mounts below ", path, " cannot be listed");
 	if (rc < 0)
 		notes_add(notes, what, span_str(err_text(rc)));
-	snprintf(what, sizeof what, "%u unmounted below %s", u.done, path);
-	if (u.done)
-		notes_add(notes, what, span_str(""));
-	snprintf(what, sizeof what, "%u still mounted below %s, %s", u.busy, path, u.stayed);
-	if (u.busy)
-		notes_add(notes, what, span_str(err_text(u.rc)));
+	note_unmounting(&u, path, notes);
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
@@ -85,21 +95,21 @@ static const char *reason(int rc)
 static void empty(const char *path, struct notes *notes)
 {
 	struct tree_report report = {0};
-	char what[2 * LINE_BYTES];
+	char what[2 * LINE_BYTES], number[DEC_TEXT_BYTES];
 	int rc = tree_empty(path, &report);
 
 	if (rc == -ENOENT)
 		return;
 	if (rc < 0) {
-		snprintf(what, sizeof what, "%s left alone", path);
+		text_join(what, sizeof what, path, " left alone");
 		notes_add(notes, what, span_str(err_text(rc)));
 	} else if (report.stayed) {
-		snprintf(what, sizeof what, "%s not empty, %u left, first %s", path, report.stayed,
-		    report.first);
+		text_join(what, sizeof what, path, " not empty, ", dec_text(report.stayed, number),
+		    " left, first ", report.first);
 		notes_add(notes, what, span_str(reason(report.rc)));
 	} else {
-		snprintf(what, sizeof what, "%s emptied", path);
-		notes_add(notes, what, span_str(""));
+		text_join(what, sizeof what, path, " emptied");
+		notes_add(notes, what, span_of(NULL, 0));
 	}
 }
 

@@ -156,7 +156,7 @@ int module_load(const char *word)
 {
 	if (word[0] == '/')
 		return module_load_file(word);
-	if (strchr(word, '/') || strstr(word, ".ko"))
+	if (strpbrk(word, "/."))
 		return load_relative(span_str(word));
 	return load_name(span_str(word));
 }

@@ -85,11 +85,12 @@ static void unescape(char *text)
 /* "/dev/vda /var/lib/docker btrfs rw,noatime 0 0" (proc_pid_mounts(5)) */
 static void tell_line(char *line, mount_fn *fn, void *ctx)
 {
-	char *save = NULL;
-	char *source = strtok_r(line, " ", &save);
-	char *target = source ? strtok_r(NULL, " ", &save) : NULL;
-	char *type = target ? strtok_r(NULL, " ", &save) : NULL;
+	const char *type;
+	char *target;
 
+	strsep(&line, " "); /* the source, which may be empty */
+	target = strsep(&line, " ");
+	type = strsep(&line, " ");
 	if (!type)
 		return;
 	unescape(target);

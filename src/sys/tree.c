@@ -1,10 +1,11 @@
 #include "sys/tree.h"
 
+#include "base/cursor.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,9 +37,10 @@ static int open_below(int dir, const char *name)
 /* The kernel does not move what is mounted. */
 static int move_up(struct walk *w, int dir, const char *name)
 {
-	char to[64];
+	char pid[DEC_TEXT_BYTES], number[DEC_TEXT_BYTES], to[64];
 
-	snprintf(to, sizeof to, ".removing-%d-%llu", (int)getpid(), (unsigned long long)w->moved);
+	text_join(to, sizeof to, ".removing-", dec_text((uint64_t)getpid(), pid), "-",
+	    dec_text(w->moved, number));
 	if (renameat(dir, name, w->top, to) < 0)
 		return -errno;
 	w->moved++;
@@ -83,7 +85,7 @@ static void keep_first(struct tree_report *report, const char *name, int rc)
 	if (report->stayed++ > 0)
 		return;
 	report->rc = rc;
-	snprintf(report->first, sizeof report->first, "%s", name);
+	text_join(report->first, sizeof report->first, name);
 }
 
 /* Takes the fd. 0, or the first reason why something stays. */

@@ -3,6 +3,8 @@
 #include "cases.h"
 #include "suite.h"
 
+#include <errno.h>
+
 static const uint8_t eight[] = {0x01, 0x82, 0x03, 0x84, 0x05, 0x86, 0x07, 0x88};
 
 static struct rd reader(size_t n)
@@ -206,7 +208,7 @@ START_TEST(writes_decimals)
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		char buf[21];
+		char buf[DEC_TEXT_BYTES];
 		struct wr w = wr_of(buf, sizeof buf);
 
 		wr_dec(&w, cases[i].v);
@@ -214,6 +216,7 @@ START_TEST(writes_decimals)
 		ck_assert_int_eq(w.err, E_OK);
 		ck_assert_str_eq(buf, cases[i].text);
 		ck_assert_uint_eq(w.n, strlen(buf));
+		ck_assert_str_eq(dec_text(cases[i].v, buf), cases[i].text);
 		w = wr_of(buf, strlen(cases[i].text) - 1);
 		wr_dec(&w, cases[i].v);
 		ck_assert_int_eq(w.err, E_SPACE);
@@ -270,6 +273,28 @@ START_TEST(joins_texts)
 }
 END_TEST
 
+START_TEST(a_failure_has_its_reason)
+{
+	char text[64];
+	struct wr w = wr_of(text, sizeof text);
+
+	ck_assert_int_eq(wr_failure(&w, "cannot copy", "/x", -ENOENT), -ENOENT);
+	ck_assert(span_eq_str(wr_span(&w), "cannot copy /x: No such file or directory"));
+}
+END_TEST
+
+START_TEST(strangers_are_quoted_plainly)
+{
+	char text[8];
+	struct wr w = wr_of(text, sizeof text);
+
+	wr_plain(&w, span_of("a\nb\x7f\0~", 6));
+	wr_plain(&w, span_str("\xc3\xa4 and more"));
+	ck_assert_int_eq(w.err, E_OK);
+	ck_assert(span_eq_str(wr_span(&w), "a?b??~??"));
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
@@ -285,6 +310,8 @@ Suite *suite(void)
 	    bytes_are_written_in_hexadecimal,
 	    the_nul_needs_room_but_does_not_count,
 	    joins_texts,
+	    strangers_are_quoted_plainly,
+	    a_failure_has_its_reason,
 	    NULL,
 	};
 
