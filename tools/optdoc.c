@@ -1,6 +1,6 @@
 /* Prints the options table for the README (markdown) and for the manual (mdoc), from the rows that
  * --help is printed from. */
-#include "options.h"
+#include "agent/option_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "options.h"
+#include "agent/option_text.h"
 
 #include "base/cursor.h"
 #include "fault.h"

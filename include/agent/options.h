@@ -1,11 +1,11 @@
-/* options.h - the options of the agent: one table of rows, from which they are parsed, and from
- * which
- * --help, the manual and the README's table are printed. */
-#ifndef OPTIONS_H
-#define OPTIONS_H
+/* options.h - what the agent was told: the values of its options, and where they are read from. */
+#ifndef AGENT_OPTIONS_H
+#define AGENT_OPTIONS_H
 
 #include "base/err.h"
 #include "base/span.h"
+
+struct option_row;
 
 enum { OPTIONS_LIST = 32 }; /* times that one option may be repeated */
 
@@ -35,6 +35,7 @@ struct options {
 	const char *docker_socket, *runtime_dir, *data_device, *format, *vmm_config;
 	/* behaviour */
 	const char *log, *log_file;
+	uint64_t slow_turn_ms;
 	bool set_clock, no_guest_exec;
 	/* bringing the system up */
 	const char *hostname, *iptables;
@@ -50,8 +51,9 @@ struct options {
 	uint64_t restart_ms, restart_max_ms, healthy_ms;
 	uint64_t k3s_answer_ms, k3s_ready_ms, k3s_stop_ms, k3s_delete_ms;
 	uint64_t max_sandboxes, max_starting, max_subscribers, max_events, max_snapshots,
-	    max_guest_commands;
+	    max_snapshot_requests, max_guest_commands;
 	uint64_t sandbox_prepare_ms, sandbox_connect_ms, sandbox_stop_ms, sandbox_kill_ms;
+	uint64_t checkpoint_ms, snapshots_ms;
 	uint64_t max_relays, park_ms, park_retry_ms;
 	uint64_t max_owners, max_names, max_names_per_owner, max_addrs_per_owner;
 	uint64_t dns_rcvbuf_bytes, dns_max_clients, dns_max_buffered_bytes, dns_idle_ms;
@@ -64,31 +66,6 @@ struct options {
 	/* what was asked for instead of running */
 	bool help, version;
 };
-
-enum option_kind {
-	OPTION_SWITCH,
-	OPTION_TEXT,
-	OPTION_LIST,
-	OPTION_NUMBER,
-	OPTION_BYTES,
-	OPTION_MS,
-	OPTION_SECS,
-};
-
-struct option_row {
-	const char *group; /* heading, on the first row of a group */
-	const char *name;  /* without the dashes */
-	const char *value; /* what stands for the value in the help; NULL for a switch */
-	enum option_kind kind;
-	size_t offset;                       /* in struct options */
-	uint64_t min, max, number;           /* of a number: range and default */
-	const char *text[3];                 /* of a text or list: the defaults */
-	enum err (*check)(struct span text); /* NULL: any text */
-	const char *help;
-};
-
-extern const struct option_row option_rows[];
-extern const size_t option_row_count;
 
 /* Sets every option to its default. */
 void options_default(struct options *o);
@@ -116,14 +93,14 @@ void options_kernel(
  * ignored. */
 void options_docker_port(struct options *o, const char *variable, const char *cmdline);
 
-/* One line that says what is wrong and what would be right, into buf. Untrusted bytes are not
- * escaped. */
-const char *option_problem_text(const struct option_problem *p, char *buf, size_t cap);
+/* The option when it was given, else the environment variable; NULL when that is unset or empty,
+ * too. */
+const char *option_or_variable(const char *option, const char *variable);
 
-/* The default of a row as a person reads it ("16M", "5s"), into buf; "" for none. */
-const char *option_default_text(const struct option_row *row, char *buf, size_t cap);
-
-/* Writes the help to a descriptor. */
-void options_help(int fd);
+/* Of the options that may be switched off by that word. */
+static inline bool option_is_off(const char *value)
+{
+	return span_eq_str(span_str(value), "off");
+}
 
 #endif

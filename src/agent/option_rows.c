@@ -1,16 +1,11 @@
-#include "options.h"
+#include "agent/option_rows.h"
 
-#include "base/cursor.h"
+#include "agent/options.h"
 #include "base/hostname.h"
 #include "base/ip.h"
 #include "base/parse.h"
 #include "codec/dns.h"
 #include "sys/addr.h"
-#include "sys/fs.h"
-
-enum { CMDLINE_BYTES = 4096, HELP_COLUMN = 34 };
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* --- what a text may be --------------------------------------------------------------------- */
 
@@ -145,6 +140,9 @@ const struct option_row option_rows[] = {
     {.name = "log-file", .value = "PATH", .kind = OPTION_TEXT, .offset = AT(log_file),
         .text = {"/arcbox/log/agent.log"},
         .help = "appended to when its directory's parent exists"},
+    {.name = "slow-turn", .value = "TIME", .kind = OPTION_MS, .offset = AT(slow_turn_ms),
+        .max = 60000, .number = 100,
+        .help = "what keeps all else waiting so long is logged; 0s: nothing is"},
     {.name = "set-clock", .kind = OPTION_SWITCH, .offset = AT(set_clock),
         .help = "follow the host's clock also when not PID 1"},
     {.name = "help", .kind = OPTION_SWITCH, .offset = AT(help),
@@ -279,6 +277,9 @@ const struct option_row option_rows[] = {
     {.name = "max-snapshots", .value = "N", .kind = OPTION_NUMBER, .offset = AT(max_snapshots),
         .min = 1, .max = 65536, .number = 1024,
         .help = "that are listed"},
+    {.name = "max-snapshot-requests", .value = "N", .kind = OPTION_NUMBER,
+        .offset = AT(max_snapshot_requests), .min = 1, .max = 1024, .number = 16,
+        .help = "to list, remove or restore them, that wait for the disk"},
     {.name = "max-guest-commands", .value = "N", .kind = OPTION_NUMBER,
         .offset = AT(max_guest_commands), .min = 1, .max = 1024, .number = 64,
         .help = "at once in the guest itself"},
@@ -294,6 +295,12 @@ const struct option_row option_rows[] = {
     {.name = "sandbox-kill-time", .value = "TIME", .kind = OPTION_MS,
         .offset = AT(sandbox_kill_ms), .min = 100, .max = 3600000, .number = 5000,
         .help = "for a VM that was killed to be gone"},
+    {.name = "checkpoint-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(checkpoint_ms),
+        .min = 100, .max = 3600000, .number = 600000,
+        .help = "each step of a checkpoint, such as copying the disk"},
+    {.name = "snapshots-time", .value = "TIME", .kind = OPTION_MS, .offset = AT(snapshots_ms),
+        .min = 100, .max = 3600000, .number = 60000,
+        .help = "finding snapshots, or removing one"},
 
     {.group = "Limits of proxies", .name = "max-relays", .value = "N", .kind = OPTION_NUMBER,
         .offset = AT(max_relays), .min = 1, .max = 65536, .number = 4096,
@@ -331,10 +338,10 @@ const struct option_row option_rows[] = {
         .help = "a TCP client that asks nothing so long is closed"},
     {.name = "dns-max-inflight", .value = "N", .kind = OPTION_NUMBER,
         .offset = AT(dns_max_inflight), .min = 1, .max = 16384, .number = 1024,
-        .help = "forwarded questions under way; the oldest gives way"},
+        .help = "forwarded questions under way; who asks most gives way"},
     {.name = "dns-max-askers", .value = "N", .kind = OPTION_NUMBER, .offset = AT(dns_max_askers),
         .min = 1, .max = 65536, .number = 4096,
-        .help = "clients that wait for those"},
+        .help = "clients that wait for those; who asks most gives way"},
     {.name = "dns-timeout", .value = "TIME", .kind = OPTION_MS, .offset = AT(dns_timeout_ms),
         .min = 50, .max = 60000, .number = 2000,
         .help = "one try at a forward server; there are two"},
@@ -382,351 +389,4 @@ const struct option_row option_rows[] = {
         .help = "longest such wait"},
 };
 /* clang-format on */
-const size_t option_row_count = COUNT(option_rows);
-
-/* --- values --------------------------------------------------------------------------------- */
-
-static void *member(struct options *o, const struct option_row *row)
-{
-	return (char *)o + row->offset;
-}
-
-void options_default(struct options *o)
-{
-	*o = (struct options){0};
-	for (size_t i = 0; i < option_row_count; i++) {
-		const struct option_row *row = &option_rows[i];
-		struct option_list *list = member(o, row);
-
-		if (row->kind == OPTION_TEXT)
-			*(const char **)member(o, row) = row->text[0];
-		else if (row->kind == OPTION_LIST)
-			for (; list->n < COUNT(row->text) && row->text[list->n]; list->n++)
-				list->values[list->n] = row->text[list->n];
-		else if (row->kind != OPTION_SWITCH)
-			*(uint64_t *)member(o, row) = row->number;
-	}
-}
-
-static enum err list_add(struct option_list *list, const char *value)
-{
-	if (!list->given)
-		*list = (struct option_list){.given = true};
-	if (list->n == OPTIONS_LIST)
-		return E_LIMIT;
-	list->values[list->n++] = value;
-	return E_OK;
-}
-
-static enum err set_number(struct options *o, const struct option_row *row, struct span text)
-{
-	uint64_t *out = member(o, row);
-
-	if (row->kind == OPTION_BYTES)
-		return parse_size(text, row->min, row->max, out);
-	if (row->kind == OPTION_MS)
-		return parse_duration_ms(text, row->min, row->max, out);
-	return parse_u64(text, row->min, row->max, out);
-}
-
-static enum err set(struct options *o, const struct option_row *row, const char *value)
-{
-	enum err err = row->check ? row->check(span_str(value)) : E_OK;
-
-	if (err != E_OK)
-		return err;
-	switch (row->kind) {
-	case OPTION_SWITCH: return E_MALFORMED;
-	case OPTION_TEXT: *(const char **)member(o, row) = value; return E_OK;
-	case OPTION_LIST: return list_add(member(o, row), value);
-	case OPTION_NUMBER:
-	case OPTION_BYTES:
-	case OPTION_MS:
-	case OPTION_SECS: return set_number(o, row, span_str(value));
-	}
-	return E_UNKNOWN;
-}
-
-static bool same_name(struct span name, const char *row_name, bool kernel)
-{
-	if (name.n != strlen(row_name))
-		return false;
-	for (size_t i = 0; i < name.n; i++)
-		if (name.p[i] != (uint8_t)(kernel && row_name[i] == '-' ? '_' : row_name[i]))
-			return false;
-	return true;
-}
-
-/* The data device has an older key on the kernel command line, too. */
-static const struct option_row *row_of(struct span name, bool kernel)
-{
-	if (kernel && span_eq_str(name, "docker_data_device"))
-		name = span_str("data_device");
-	for (size_t i = 0; i < option_row_count; i++)
-		if (same_name(name, option_rows[i].name, kernel))
-			return &option_rows[i];
-	return NULL;
-}
-
-static bool wrong(struct option_problem *p, const char *name, const char *value,
-    const struct option_row *row, enum err err)
-{
-	*p = (struct option_problem){name, value, row, err};
-	return false;
-}
-
-/* What is given next replaces what a list has, instead of adding to it. */
-static void begin_lists(struct options *o)
-{
-	for (size_t i = 0; i < option_row_count; i++)
-		if (option_rows[i].kind == OPTION_LIST)
-			((struct option_list *)member(o, &option_rows[i]))->given = false;
-}
-
-/* The one word that is no option. */
-static bool set_command(struct options *o, struct span word)
-{
-	static const char *const names[] = {[COMMAND_INIT] = "init", [COMMAND_SERVE] = "serve"};
-
-	for (size_t i = COMMAND_INIT; i < COUNT(names) && o->command == COMMAND_ALL; i++)
-		if (span_eq_str(word, names[i]))
-			o->command = (enum options_command)i;
-	return o->command != COMMAND_ALL && span_eq_str(word, names[o->command]);
-}
-
-bool options_parse(struct options *o, int argc, char *const *argv, struct option_problem *p)
-{
-	begin_lists(o);
-	for (int i = 1; i < argc; i++) {
-		const char *arg = argv[i];
-		struct span name = span_str(arg);
-		const char *value = strchr(arg, '=');
-		const struct option_row *row;
-		enum err err;
-
-		if (set_command(o, name))
-			continue;
-		if (!span_starts(name, span_str("--")))
-			return wrong(p, arg, NULL, NULL, E_UNKNOWN);
-		name = span_from(value ? span_first(name, (size_t)(value - arg)) : name, 2);
-		row = row_of(name, false);
-		if (!row)
-			return wrong(p, arg, NULL, NULL, E_UNKNOWN);
-		if (row->kind == OPTION_SWITCH && !value) {
-			*(bool *)member(o, row) = true;
-			continue;
-		}
-		value = value ? value + 1 : argv[++i];
-		if (!value)
-			return wrong(p, arg, NULL, row, E_MORE);
-		err = set(o, row, value);
-		if (err != E_OK)
-			return wrong(p, arg, value, row, err);
-	}
-	return true;
-}
-
-static void kernel_word(struct options *o, char *word, void (*tell)(const struct option_problem *p))
-{
-	char *value = strchr(word, '=');
-	struct span name = span_from(span_str(word), strlen("arcbox."));
-	const struct option_row *row;
-	struct option_problem problem;
-	enum err err = E_OK;
-
-	if (value)
-		name = span_from(span_of(word, (size_t)(value - word)), strlen("arcbox."));
-	row = row_of(name, true);
-	if (!row)
-		return; /* other keys are other parts' business */
-	if (row->kind == OPTION_SWITCH && (!value || strcmp(value, "=1") == 0))
-		*(bool *)member(o, row) = true;
-	else
-		err = value ? set(o, row, value + 1) : E_MORE;
-	if (err == E_OK)
-		return;
-	wrong(&problem, word, value ? value + 1 : NULL, row, err);
-	tell(&problem);
-}
-
-void options_kernel(
-    struct options *o, const char *cmdline, void (*tell)(const struct option_problem *p))
-{
-	static char words[CMDLINE_BYTES]; /* options view it */
-	char *save = NULL;
-
-	if (!span_to_cstr(span_first(span_str(cmdline), sizeof words - 1), words, sizeof words))
-		return;
-	for (char *word = strtok_r(words, " \t\n", &save); word;
-	     word = strtok_r(NULL, " \t\n", &save))
-		if (span_starts(span_str(word), span_str("arcbox.")))
-			kernel_word(o, word, tell);
-}
-
-static bool is_port(struct span text, uint64_t *port)
-{
-	return parse_u64(text, 1, UINT32_MAX, port) == E_OK;
-}
-
-/* The value of the last `key` among the words of a kernel command line. */
-static struct span kernel_value(struct span words, struct span key)
-{
-	struct span value = span_of(NULL, 0);
-
-	while (words.n) {
-		struct span word = span_split(&words, ' ');
-
-		if (span_starts(word, key))
-			value = span_from(word, key.n);
-	}
-	return value;
-}
-
-void options_docker_port(struct options *o, const char *variable, const char *cmdline)
-{
-	static const struct span key = SPAN_LIT("arcbox.guest_docker_vsock_port=");
-	static char proxy[64]; /* the option views it */
-	struct span words = span_str(cmdline);
-	uint64_t port;
-	struct wr w;
-
-	if (words.n && words.p[words.n - 1] == '\n')
-		words.n--;
-	if (!(variable && is_port(span_str(variable), &port)) &&
-	    !is_port(kernel_value(words, key), &port))
-		return;
-	w = wr_of(proxy, sizeof proxy);
-	wr_str(&w, "vsock:");
-	wr_dec(&w, port);
-	wr_str(&w, "=unix:/var/run/docker.sock");
-	wr_nul(&w);
-	o->proxy.values[0] = proxy;
-}
-
-/* --- texts ---------------------------------------------------------------------------------- */
-
-static const char *number_text(enum option_kind kind, uint64_t v, char *buf, size_t cap)
-{
-	struct wr w = wr_of(buf, cap);
-	static const struct {
-		enum option_kind kind;
-		uint64_t unit;
-		const char *suffix;
-	} units[] = {
-	    {OPTION_BYTES, MIB(1), "M"},
-	    {OPTION_BYTES, 1024, "K"},
-	    {OPTION_MS, 60000, "m"},
-	    {OPTION_MS, 1000, "s"},
-	    {OPTION_MS, 1, "ms"},
-	};
-
-	for (size_t i = 0; i < COUNT(units); i++) {
-		if (units[i].kind != kind || v == 0 || v % units[i].unit)
-			continue;
-		wr_dec(&w, v / units[i].unit);
-		wr_str(&w, units[i].suffix);
-		wr_nul(&w);
-		return buf;
-	}
-	wr_dec(&w, v);
-	wr_str(&w, kind == OPTION_MS ? "s" : "");
-	wr_nul(&w);
-	return buf;
-}
-
-const char *option_default_text(const struct option_row *row, char *buf, size_t cap)
-{
-	struct wr w = wr_of(buf, cap);
-
-	if (row->kind != OPTION_SWITCH && row->kind != OPTION_TEXT && row->kind != OPTION_LIST)
-		return number_text(row->kind, row->number, buf, cap);
-	for (size_t i = 0; i < COUNT(row->text) && row->text[i]; i++) {
-		wr_str(&w, i ? ", " : "");
-		wr_str(&w, row->text[i]);
-	}
-	wr_nul(&w);
-	return buf;
-}
-
-const char *option_problem_text(const struct option_problem *p, char *buf, size_t cap)
-{
-	char low[32], high[32];
-
-	if (!p->row)
-		text_join(buf, cap, "unknown option '", p->name, "'; --help lists them");
-	else if (!p->value)
-		text_join(buf, cap, "option --", p->row->name, " needs a value: ", p->row->help);
-	else if (p->row->kind == OPTION_SWITCH)
-		text_join(buf, cap, "option --", p->row->name, " takes no value");
-	else if (p->row->kind == OPTION_TEXT || p->row->kind == OPTION_LIST)
-		text_join(buf, cap, "option --", p->row->name, ": '", p->value, "' is ",
-		    err_text((int)p->err), " (wanted ", p->row->value, ": ", p->row->help, ")");
-	else
-		text_join(buf, cap, "option --", p->row->name, ": '", p->value, "' is ",
-		    err_text((int)p->err), " (wanted ",
-		    number_text(p->row->kind, p->row->min, low, sizeof low), " to ",
-		    number_text(p->row->kind, p->row->max, high, sizeof high), ")");
-	return buf;
-}
-
-static void wr_blanks(struct wr *w, size_t n)
-{
-	for (; n > 0; n--)
-		wr_u8(w, ' ');
-}
-
-/* The default follows the help, or stands below it when the line would be too long. */
-static void wr_default(struct wr *w, const struct option_row *row)
-{
-	char buf[160];
-	const char *text = option_default_text(row, buf, sizeof buf);
-	bool below = strlen(row->help) + strlen(text) >= 60;
-
-	if (!*text)
-		return;
-	wr_str(w, below ? "\n" : "");
-	wr_blanks(w, below ? HELP_COLUMN : 1);
-	wr_str(w, "(");
-	wr_str(w, text);
-	wr_str(w, ")");
-}
-
-static void help_row(const struct option_row *row, struct wr *w)
-{
-	char left[64];
-	size_t n;
-
-	text_join(left, sizeof left, "--", row->name, row->value ? " " : "",
-	    row->value ? row->value : "");
-	n = strlen(left);
-	if (row->group) {
-		wr_str(w, "\n");
-		wr_str(w, row->group);
-		wr_str(w, ":\n");
-	}
-	wr_blanks(w, 2);
-	wr_str(w, left);
-	wr_blanks(w, n < HELP_COLUMN - 2 ? HELP_COLUMN - 2 - n : 0);
-	wr_str(w, row->help);
-	wr_default(w, row);
-	wr_str(w, "\n");
-}
-
-void options_help(int fd)
-{
-	fs_write_all(fd,
-	    span_str(
-		"Usage: arcbox-agent [init | serve] [OPTION]...\n"
-		"The guest agent of a Linux virtual machine: RPC for the host, DNS, Docker and "
-		"Kubernetes relays.\n\n"
-		"  init   bring the system up, and exit: for a guest with an init of its own\n"
-		"  serve  serve the host and the guest\n\n"
-		"Without a command, PID 1 does both, and any other process serves.\n"));
-	for (size_t i = 0; i < option_row_count; i++) {
-		char lines[512];
-		struct wr w = wr_of(lines, sizeof lines);
-
-		help_row(&option_rows[i], &w);
-		fs_write_all(fd, wr_span(&w));
-	}
-}
+const size_t option_row_count = sizeof option_rows / sizeof *option_rows;
