@@ -73,8 +73,9 @@ void daemon_init(struct daemon *d, struct loop *l, struct reaper *r, const struc
  * whenever it dies, until daemon_stop. Does nothing unless it is DOWN. */
 void daemon_start(struct daemon *d);
 
-/* Climbs the ladder; ends in DOWN with rc 0. Does nothing when it is DOWN or STOPPING already. The
- * first rung may have wait_ms as its time instead of its own; 0: its own. */
+/* Climbs the ladder; ends in DOWN with rc 0. Does nothing when it is DOWN. The first rung may have
+ * wait_ms as its time instead of its own; 0: its own. A ladder that is being climbed already goes
+ * on, and wait_ms may cut its first rung short. */
 void daemon_stop(struct daemon *d, uint64_t wait_ms);
 
 /* Forgets it without a signal: for the agent's own end. */

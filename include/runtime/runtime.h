@@ -4,8 +4,8 @@
  *     prerequisites → data volume → directories → containerd → dockerd
  *
  * Kubernetes needs it up to containerd. Each step leaves a note; a step that fails ends the start,
- * and the next request begins again where something is missing. Everything that can block is a
- * worker's or a child's. */
+ * and the next request begins again where something is missing. A containerd that somebody else has
+ * started is used, and left alone. Everything that can block is a worker's or a child's. */
 #ifndef RUNTIME_RUNTIME_H
 #define RUNTIME_RUNTIME_H
 
@@ -64,9 +64,12 @@ int runtime_need_containerd(struct runtime *r, runtime_then_fn *then, void *ctx)
 void runtime_forget(struct runtime *r); /* whoever waits for that does not any more */
 
 /* Ends what was started here, dockerd (which ends its containers) first, all within wait_ms.
- * Nothing is started afterwards. `stopped` is called once, perhaps before this returns. */
+ * Nothing is started afterwards. `stopped` is called once, perhaps before this returns; but neither
+ * does containerd end nor is it called while somebody else, who is ending, holds containerd. */
 typedef void runtime_stopped_fn(void *ctx);
 void runtime_stop(struct runtime *r, uint64_t wait_ms, runtime_stopped_fn *stopped, void *ctx);
+void runtime_hold(struct runtime *r);
+void runtime_release(struct runtime *r);
 
 /* The answer to a Docker client whose API did not come up: a whole HTTP 503. As proxy_conf.refusal.
  */

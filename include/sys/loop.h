@@ -57,6 +57,12 @@ struct loop {
 	struct source alarm;  /* the timerfd */
 	uint64_t armed_ns;    /* what the timerfd is set to, 0 = disarmed */
 	struct timer *timers; /* root of a pairing heap, earliest first */
+
+	/* A turn that takes so long is logged: everybody else waited for it. 0, as after loop_init:
+	 * none is. At most a line a second, but for turns that are slower still. */
+	uint64_t slow_ns;
+	uint64_t slow_told_ns, slowest_ns; /* the last such line, and what it said */
+	unsigned slow_turns;               /* since then */
 };
 
 enum {

@@ -302,6 +302,7 @@ void daemon_start(struct daemon *d)
 
 void daemon_stop(struct daemon *d, uint64_t wait_ms)
 {
+	uint64_t end_ns = d->reaper->loop->now_ns + wait_ms * NS_PER_MS;
 	bool climbs = d->state == DAEMON_STOPPING;
 
 	if (d->state == DAEMON_DOWN)
@@ -309,8 +310,10 @@ void daemon_stop(struct daemon *d, uint64_t wait_ms)
 	d->rc = 0;
 	d->wanted = false;
 	happen(d, EVENT_STOP);
-	if (!climbs && d->state == DAEMON_STOPPING && wait_ms)
-		timer_in(&d->timer, wait_ms * NS_PER_MS);
+	if (!wait_ms || d->state != DAEMON_STOPPING || d->rung > 1)
+		return;
+	if (!climbs || end_ns < d->timer.at_ns)
+		timer_at(&d->timer, end_ns);
 }
 
 void daemon_done(struct daemon *d)

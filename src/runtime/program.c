@@ -5,15 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* "" when it does not fit. */
 static void join(char out[PROGRAM_PATH_BYTES], const char *a, const char *b, const char *c)
 {
-	struct wr w = wr_of(out, PROGRAM_PATH_BYTES);
-
-	wr_str(&w, a);
-	wr_str(&w, b);
-	wr_str(&w, c);
-	wr_nul(&w);
-	if (w.err != E_OK)
+	if (!text_join(out, PROGRAM_PATH_BYTES, a, b, c))
 		out[0] = '\0';
 }
 

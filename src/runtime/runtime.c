@@ -58,6 +58,7 @@ struct runtime {
 	runtime_stopped_fn *stopped;
 	void *stopped_ctx;
 	uint64_t stop_end_ns;
+	bool held; /* containerd, by somebody who is ending */
 
 	struct environment environment;
 	struct program containerd_program, dockerd_program;
@@ -238,9 +239,15 @@ static void start_daemon(struct runtime *r, struct daemon *d)
 		daemon_start(d);
 }
 
+/* One that this agent did not start is used as it is: a second one would take its socket. */
 static void start_containerd(struct runtime *r)
 {
-	start_daemon(r, &r->containerd);
+	if (r->containerd.state == DAEMON_DOWN && daemon_answers(&r->containerd_conf.ready[0])) {
+		note(r, "containerd", "there already");
+		advance(r);
+	} else {
+		start_daemon(r, &r->containerd);
+	}
 }
 
 static void start_dockerd(struct runtime *r)
@@ -311,6 +318,8 @@ static void daemon_changed(struct runtime *r, struct daemon *d, enum step step)
 		advance(r);
 	} else if (waits_for_it && d->state == DAEMON_DOWN) {
 		daemon_failed(r, d);
+	} else if (waits_for_it && step == STEP_CONTAINERD && d->state == DAEMON_WAITING) {
+		tell_then(r, -ECANCELED); /* the next restart may fail, too, and the one after it */
 	}
 }
 
@@ -493,6 +502,8 @@ static void stop_next(struct runtime *r)
 
 	if (r->dockerd.state != DAEMON_DOWN) {
 		daemon_stop(&r->dockerd, left_ms * 9 / 10 + 1);
+	} else if (r->held) {
+		return;
 	} else if (r->containerd.state != DAEMON_DOWN) {
 		daemon_stop(&r->containerd, left_ms + 1);
 	} else if (stopped) {
@@ -510,6 +521,18 @@ void runtime_stop(struct runtime *r, uint64_t wait_ms, runtime_stopped_fn *stopp
 	worker_cancel(&r->worker);
 	tell_then(r, -ESHUTDOWN);
 	stop_next(r);
+}
+
+void runtime_hold(struct runtime *r)
+{
+	r->held = true;
+}
+
+void runtime_release(struct runtime *r)
+{
+	r->held = false;
+	if (r->state == STOPPED && r->dockerd.state == DAEMON_DOWN)
+		stop_next(r);
 }
 
 /* --- its life ------------------------------------------------------------------------------------

@@ -245,22 +245,12 @@ static bool are_same(const char *a, const char *b)
 	    sa.st_ino == sb.st_ino;
 }
 
-static bool join(char path[PATH_MAX], const char *dir, const char *name)
-{
-	struct wr w = wr_of(path, PATH_MAX);
-
-	wr_str(&w, dir);
-	wr_str(&w, "/");
-	wr_str(&w, name);
-	wr_nul(&w);
-	return w.err == E_OK;
-}
-
 /* What an engine loses without it is speed: a failure is noted. */
 static void make_database(const struct setup *s, const char *dir, const char *name)
 {
 	char path[PATH_MAX];
-	int rc = join(path, dir, name) ? fs_make_dirs(path, 0700) : -ENAMETOOLONG;
+	bool fits = text_join(path, sizeof path, dir, "/", name);
+	int rc = fits ? fs_make_dirs(path, 0700) : -ENAMETOOLONG;
 
 	if (rc >= 0)
 		rc = btrfs_stop_cow(path);
@@ -274,8 +264,7 @@ static int bring_up_engine(const struct setup *s, const struct engine *e)
 	int rc;
 
 	SAY(s, LINE_STEP, "make the subvolume ", e->subvolume);
-	if (!join(path, DATA_DIR, e->subvolume))
-		return -ENAMETOOLONG;
+	text_join(path, sizeof path, DATA_DIR "/", e->subvolume);
 	rc = btrfs_make_subvolume(DATA_DIR, e->subvolume);
 	if (rc == -EEXIST)
 		SAY(s, LINE_REASON, "something else has that name");
@@ -316,13 +305,6 @@ static int set_up(void *arg, int report_fd)
 
 /* --- in the agent ---------------------------------------------------------------------------- */
 
-/* What a program says may be anything; an answer to a host is text. */
-static void write_plain(struct wr *w, struct span text)
-{
-	for (size_t i = 0; i < text.n && w->n < w->cap; i++)
-		wr_u8(w, text.p[i] < ' ' || text.p[i] > '~' ? '?' : text.p[i]);
-}
-
 struct tale {
 	struct span step, reason;
 	struct wr notes;
@@ -345,7 +327,7 @@ static struct tale read_report(struct span report, struct wr notes)
 			t.reason = text;
 		} else if (line.p[0] == LINE_NOTE) {
 			wr_str(&t.notes, t.notes.n ? "; " : "");
-			write_plain(&t.notes, text);
+			wr_plain(&t.notes, text);
 		}
 	}
 	return t;
@@ -362,9 +344,9 @@ static void worked(struct worker *worker, int rc, struct span report)
 		w = t.notes;
 	if (rc < 0) {
 		wr_str(&w, "cannot ");
-		write_plain(&w, t.step.n ? t.step : span_str("set it up"));
+		wr_plain(&w, t.step.n ? t.step : span_str("set it up"));
 		wr_str(&w, ": ");
-		write_plain(&w, t.reason.n ? t.reason : span_str(err_text(rc)));
+		wr_plain(&w, t.reason.n ? t.reason : span_str(err_text(rc)));
 	}
 	v->why[w.n] = '\0';
 	v->fn(v, rc, v->why);

@@ -97,9 +97,33 @@ static void dispatch(struct source *s, uint32_t events)
 	source_remove(s);
 }
 
+/* Looks at the clock once, so it does not know which one of several sources it was. */
+static void mind_time(struct loop *l, const char *first, int n)
+{
+	uint64_t now_ns = clock_mono_ns();
+	uint64_t took_ns = now_ns - l->now_ns;
+
+	if (took_ns < l->slow_ns)
+		return;
+	l->slow_turns++;
+	if (took_ns <= l->slowest_ns && now_ns - l->slow_told_ns < NS_PER_SEC)
+		return;
+	log_warn("loop", "a turn took long", KV_NUM("ms", took_ns / NS_PER_MS),
+	    KV_STR("first", first), KV_NUM("sources", n), KV_NUM("slow_turns", l->slow_turns));
+	l->slow_told_ns = now_ns;
+	l->slowest_ns = took_ns;
+	l->slow_turns = 0;
+}
+
+static const char *name_of(const struct source *s)
+{
+	return s->name;
+}
+
 int loop_turn(struct loop *l, int wait_ms)
 {
 	struct epoll_event events[LOOP_EVENTS];
+	const char *first;
 	int n, rc;
 
 	rc = timers_arm(l);
@@ -109,11 +133,14 @@ int loop_turn(struct loop *l, int wait_ms)
 	if (n < 0 && errno != EINTR)
 		return -errno;
 	l->now_ns = clock_mono_ns();
+	first = n > 0 ? name_of(events[0].data.ptr) : "tasks";
 	timers_run(l);
 	for (int i = 0; i < n; i++)
 		dispatch(events[i].data.ptr, events[i].events);
 	run_tasks(l);
 	loop_bury(l);
+	if (l->slow_ns)
+		mind_time(l, first, n);
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The daemon is a shell, the socket by which it is reached the test's. */
@@ -22,7 +23,7 @@ static struct daemon d;
 static char dir[32], log_path[64];
 static int listener = -1;
 static unsigned fds;
-static char states[64]; /* that it went through, by their first letters */
+static char states[1024]; /* that it went through, by their first letters */
 
 static const char *argv[] = {"/bin/sh", "-c", NULL, NULL};
 static const char *const no_env[] = {NULL};
@@ -96,11 +97,35 @@ static void listen_no_more(void)
 	listener = -1;
 }
 
+/* Until it went through these, and perhaps more. */
+static void turn_past(const char *wanted)
+{
+	size_t n = strlen(wanted);
+
+	for (int i = 0; i < 1000 && strncmp(states, wanted, n) != 0; i++)
+		ck_assert_int_eq(loop_turn(&loop, 10), 0);
+	ck_assert_msg(strncmp(states, wanted, n) == 0, "%s", states);
+}
+
 static void turn_until(const char *wanted)
 {
-	for (int i = 0; i < 1000 && strcmp(states, wanted) != 0; i++)
-		ck_assert_int_eq(loop_turn(&loop, 10), 0);
+	turn_past(wanted);
 	ck_assert_str_eq(states, wanted);
+}
+
+/* A shell says so once it takes no SIGTERM. */
+#define STUBBORN "trap '' TERM; echo stubborn; while :; do sleep 0.05; done"
+
+static void start_stubborn(void)
+{
+	struct stat st = {0};
+
+	listen_there();
+	daemon_start(&d);
+	turn_until("sr");
+	for (int i = 0; i < 1000 && (stat(log_path, &st) < 0 || st.st_size == 0); i++)
+		ck_assert_int_eq(loop_turn(&loop, 10), 0);
+	ck_assert_int_gt(st.st_size, 0);
 }
 
 static void teardown(void)
@@ -232,8 +257,10 @@ START_TEST(a_restart_that_fails_is_followed_by_another)
 	daemon_start(&d);
 	turn_until("sr");
 	argv[0] = "/nonexistent/daemon";
+	listen_no_more();
 	kill(d.pid, SIGKILL);
-	turn_until("srswswsw");
+	turn_past("srswswsw");
+	listen_there();
 	argv[0] = "/bin/sh";
 	fault_arm("fork", 1, EAGAIN, true);
 	for (int i = 0; i < 20; i++)
@@ -268,11 +295,9 @@ END_TEST
 
 START_TEST(the_stubborn_are_killed)
 {
-	setup("trap '' TERM; while :; do sleep 0.05; done");
+	setup(STUBBORN);
 	conf.stop[0].wait_ms = 60;
-	listen_there();
-	daemon_start(&d);
-	turn_until("sr");
+	start_stubborn();
 	daemon_stop(&d, 0);
 	turn_until("srxd");
 	ck_assert_int_eq(d.rc, 0);
@@ -284,11 +309,9 @@ START_TEST(the_first_rung_may_have_less_time)
 {
 	uint64_t start_ns;
 
-	setup("trap '' TERM; while :; do sleep 0.05; done");
+	setup(STUBBORN);
 	conf.stop[0].wait_ms = 60000;
-	listen_there();
-	daemon_start(&d);
-	turn_until("sr");
+	start_stubborn();
 	start_ns = clock_mono_ns();
 	daemon_stop(&d, 50);
 	turn_until("srxd");
@@ -297,16 +320,28 @@ START_TEST(the_first_rung_may_have_less_time)
 }
 END_TEST
 
+/* Nobody knew at first how little time there is. */
+START_TEST(a_rung_that_is_climbed_may_have_less_time_still)
+{
+	setup(STUBBORN);
+	conf.stop[0].wait_ms = 60000;
+	start_stubborn();
+	daemon_stop(&d, 0);
+	daemon_stop(&d, 50);
+	daemon_stop(&d, 60000); /* not more */
+	turn_until("srxd");
+	teardown();
+}
+END_TEST
+
 START_TEST(one_that_does_not_even_die_is_let_go)
 {
 	pid_t pid;
 
-	setup("trap '' TERM; while :; do sleep 0.05; done");
+	setup(STUBBORN);
 	conf.stop[0].wait_ms = 50;
 	conf.stop[1] = (struct daemon_rung){0};
-	listen_there();
-	daemon_start(&d);
-	turn_until("sr");
+	start_stubborn();
 	pid = d.pid;
 	daemon_stop(&d, 0);
 	turn_until("srxd");
@@ -385,6 +420,7 @@ Suite *suite(void)
 	    a_restart_that_hangs_is_given_another_chance,
 	    the_stubborn_are_killed,
 	    the_first_rung_may_have_less_time,
+	    a_rung_that_is_climbed_may_have_less_time_still,
 	    one_that_does_not_even_die_is_let_go,
 	    a_group_ends_as_a_whole,
 	    answers_are_those_of_somebody,

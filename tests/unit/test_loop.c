@@ -504,6 +504,52 @@ START_TEST(runs_on_after_a_failure_until_stopped)
 }
 END_TEST
 
+/* A source whose callback takes as long as it says, by the loop's own clock. */
+struct sleeper {
+	struct probe probe;
+	uint64_t ms;
+};
+
+static int oversleep(struct source *s, uint32_t events)
+{
+	(void)events;
+	loop.now_ns -= container_of(s, struct sleeper, probe.source)->ms * NS_PER_MS;
+	return 0;
+}
+
+static void turn_of(struct sleeper *sleeper, uint64_t ms)
+{
+	sleeper->ms = ms;
+	turn();
+}
+
+START_TEST(tells_of_a_turn_that_took_long)
+{
+	struct sleeper sleeper;
+
+	setup();
+	probe_add(&sleeper.probe);
+	sleeper.probe.source.fn = oversleep;
+	turn_of(&sleeper, 100000);
+	ck_assert_uint_eq(logged("nothing"), 0);
+	loop.slow_ns = 50000 * NS_PER_MS;
+	turn_of(&sleeper, 0);
+	ck_assert_uint_eq(logged("nothing"), 0);
+	turn_of(&sleeper, 100000);
+	ck_assert_uint_eq(logged("first=probe sources=1 slow_turns=1"), 1);
+	turn_of(&sleeper, 60000);
+	turn_of(&sleeper, 70000);
+	ck_assert_uint_eq(logged("told within a second only if it is slower still"), 0);
+	turn_of(&sleeper, 200000);
+	ck_assert_uint_eq(logged("slow_turns=3"), 1);
+	loop.slow_told_ns -= NS_PER_SEC;
+	turn_of(&sleeper, 60000);
+	ck_assert_uint_eq(logged("slow_turns=1"), 1);
+	probe_done(&sleeper.probe);
+	loop_done(&loop);
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
@@ -526,6 +572,7 @@ Suite *suite(void)
 	    end_calls_what_is_done,
 	    interrupted_wait_is_a_turn,
 	    runs_on_after_a_failure_until_stopped,
+	    tells_of_a_turn_that_took_long,
 	    NULL,
 	};
 

@@ -25,7 +25,7 @@ static char asked[256]; /* in order */
 static struct daemon *containerd, *dockerd;
 static struct volume *volume;
 static volume_fn *volume_fn_of;
-static bool docker_answers;
+static bool docker_answers, containerd_answers;
 static int volume_rc;
 
 static void ask(const char *what)
@@ -72,7 +72,7 @@ void daemon_done(struct daemon *d)
 bool daemon_answers(const struct addr *addr)
 {
 	ck_assert(addr->len > 0);
-	return docker_answers;
+	return strstr(addr->u.un.sun_path, "containerd") ? containerd_answers : docker_answers;
 }
 
 int volume_setup(struct volume *v, struct reaper *r, const struct volume_conf *conf, volume_fn *fn)
@@ -141,7 +141,7 @@ static bool setup(void)
 /* Until no worker runs. */
 static void turn(void)
 {
-	for (int i = 0; i < 3 || reaper_count(&reaper); i++)
+	for (int idle = 0; idle < 3; idle = reaper_count(&reaper) ? 0 : idle + 1)
 		ck_assert_int_eq(loop_turn(&loop, 10), 0);
 }
 
@@ -245,6 +245,25 @@ START_TEST(an_engine_that_is_there_is_left_alone)
 	ck_assert(!runtime_start(runtime));
 	turn();
 	ck_assert_str_eq(asked, "");
+	teardown();
+}
+END_TEST
+
+/* A second one would take the socket from it. */
+START_TEST(a_containerd_that_is_there_is_used)
+{
+	if (!setup())
+		return;
+	containerd_answers = true;
+	ck_assert(runtime_start(runtime));
+	turn();
+	volume_fn_of(volume, 0, "");
+	turn();
+	ck_assert_str_eq(asked, "volume;dockerd;");
+	become(dockerd, DAEMON_READY);
+	ck_assert(runtime_is_ready(runtime));
+	ck_assert_ptr_nonnull(
+	    strstr(runtime_notes(runtime), "; containerd: there already; dockerd: ready"));
 	teardown();
 }
 END_TEST
@@ -460,6 +479,29 @@ START_TEST(who_needs_containerd_learns_of_a_failure)
 }
 END_TEST
 
+/* It is started again, but who knows for how long that fails. */
+START_TEST(who_needs_containerd_does_not_wait_for_ever)
+{
+	if (!setup())
+		return;
+	start_to_ready();
+	become(containerd, DAEMON_STARTING);
+	become(containerd, DAEMON_WAITING);
+	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), 0);
+	turn();
+	ck_assert_str_eq(then_said, "");
+	become(containerd, DAEMON_STARTING);
+	ck_assert_str_eq(then_said, "");
+	become(containerd, DAEMON_WAITING);
+	ck_assert_str_eq(then_said, "-125 containerd: ended, started again");
+	become(containerd, DAEMON_STARTING);
+	become(containerd, DAEMON_READY);
+	turn();
+	ck_assert(runtime_is_ready(runtime));
+	teardown();
+}
+END_TEST
+
 static unsigned stops;
 
 static void stopped(void *ctx)
@@ -485,6 +527,54 @@ START_TEST(dockerd_ends_before_containerd)
 	ck_assert_int_eq(runtime_need_containerd(runtime, then, then_said), -ESHUTDOWN);
 	turn();
 	ck_assert_str_eq(asked, "stop dockerd;stop containerd;");
+	teardown();
+}
+END_TEST
+
+START_TEST(containerd_ends_when_nobody_holds_it)
+{
+	if (!setup())
+		return;
+	start_to_ready();
+	asked[0] = '\0';
+	runtime_hold(runtime);
+	runtime_stop(runtime, 10000, stopped, &stops);
+	become(dockerd, DAEMON_DOWN);
+	ck_assert_str_eq(asked, "stop dockerd;");
+	runtime_release(runtime);
+	ck_assert_str_eq(asked, "stop dockerd;stop containerd;");
+	become(containerd, DAEMON_DOWN);
+	ck_assert_uint_eq(stops, 1);
+	teardown();
+}
+END_TEST
+
+START_TEST(containerd_ends_after_dockerd_when_it_is_held_no_more)
+{
+	if (!setup())
+		return;
+	start_to_ready();
+	asked[0] = '\0';
+	runtime_hold(runtime);
+	runtime_stop(runtime, 10000, stopped, &stops);
+	runtime_release(runtime);
+	ck_assert_str_eq(asked, "stop dockerd;");
+	become(dockerd, DAEMON_DOWN);
+	ck_assert_str_eq(asked, "stop dockerd;stop containerd;");
+	teardown();
+}
+END_TEST
+
+START_TEST(its_end_waits_for_who_holds_containerd)
+{
+	if (!setup())
+		return;
+	runtime_hold(runtime);
+	runtime_stop(runtime, 10000, stopped, &stops);
+	ck_assert_uint_eq(stops, 0);
+	runtime_release(runtime);
+	ck_assert_uint_eq(stops, 1);
+	ck_assert_str_eq(asked, "");
 	teardown();
 }
 END_TEST
@@ -526,6 +616,7 @@ Suite *suite(void)
 	    the_daemons_are_run_as_they_should_be,
 	    many_ask_and_it_starts_once,
 	    an_engine_that_is_there_is_left_alone,
+	    a_containerd_that_is_there_is_used,
 	    each_step_may_fail_and_a_later_start_work,
 	    a_worker_that_cannot_start_fails_its_step,
 	    it_is_not_ready_while_dockerd_is_dead,
@@ -533,7 +624,11 @@ Suite *suite(void)
 	    kubernetes_needs_containerd_only,
 	    a_start_goes_on_as_far_as_anybody_wants,
 	    who_needs_containerd_learns_of_a_failure,
+	    who_needs_containerd_does_not_wait_for_ever,
 	    dockerd_ends_before_containerd,
+	    containerd_ends_when_nobody_holds_it,
+	    containerd_ends_after_dockerd_when_it_is_held_no_more,
+	    its_end_waits_for_who_holds_containerd,
 	    a_start_that_is_under_way_ends,
 	    the_refusal_is_a_whole_answer,
 	    NULL,

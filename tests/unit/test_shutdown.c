@@ -69,7 +69,7 @@ static void start_child(const char *script)
 	const struct child_spec spec = {
 	    .path = "/bin/sh", .argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = -1};
 
-	ck_assert_int_eq(child_start(&reaper, &child, &spec), 0);
+	ck_assert_int_eq(child_launch(&reaper, &child, &spec), 0);
 }
 
 static void turns_until_stopped(void)

@@ -422,7 +422,7 @@ START_TEST(formatting_hangs)
 	if (!begin())
 		return;
 	make_mkfs("#!/bin/sh\necho $$ >/pid; exec sleep 60\n");
-	conf.timeout_ms = 500;
+	conf.timeout_ms = 2000;
 	check_failed(-ETIMEDOUT, "cannot format " DISK ": Connection timed out");
 	for (int i = 0; i < TURNS && kill(atoi(cell_read("/pid")), 0) == 0; i++)
 		ck_assert_int_eq(loop_turn(&loop, 10), 0);
