@@ -17,6 +17,9 @@ bool utf8_valid(struct span text);
  * left alone, when it starts with none (empty, invalid or cut). */
 size_t utf8_get(struct span text, uint32_t *cp);
 
+/* At most the first n bytes of a text that is UTF-8: cut between two characters. */
+struct span utf8_first(struct span text, size_t n);
+
 /* Encodes a code point into out and returns its length; 0, with out left alone, for a surrogate or
  * a number above U+10FFFF. */
 size_t utf8_put(uint32_t cp, uint8_t out[UTF8_MAX]);

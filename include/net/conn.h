@@ -17,7 +17,8 @@ struct conn;
 
 enum {
 	CONN_READ_BYTES = 64 * 1024, /* the shared buffer: the most that one read takes */
-	CONN_LINGER_MS = 1000        /* see conn_finish */
+	CONN_LINGER_MS = 1000,       /* see conn_finish */
+	CONN_PROBE_MS = 1000         /* see conn_probe */
 };
 
 /* Called by the loop only, never from inside a conn_ call. Any of them may send, pause, finish and
@@ -54,7 +55,7 @@ struct conn {
 	void *ctx;
 	struct source source;
 	struct queue in, out;
-	struct timer stall;
+	struct timer stall, probe;
 	struct task resume;
 	uint64_t stall_ns;
 	int rc;
@@ -96,9 +97,9 @@ void conn_set_stall(struct conn *c, uint64_t stall_ms);
 /* Bytes (and file bytes) that wait to be sent. */
 uint64_t conn_pending(const struct conn *c);
 
-/* Whether the peer takes nothing any more. vsock(7) does not tell of that: who waits for long
- * without sending has to ask. */
-bool conn_peer_is_gone(const struct conn *c);
+/* Asks each CONN_PROBE_MS whether the peer is still there, and closes with -EPIPE when it is not;
+ * or asks no more. vsock(7) tells of that only when something is sent, which may be never. */
+void conn_probe(struct conn *c, bool on);
 
 /* Stops reading: the peer feels it. Bytes read already are not offered meanwhile. A peer that goes
  * away altogether, both directions, ends a paused connection at once: nobody is left to answer. */

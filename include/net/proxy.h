@@ -22,7 +22,8 @@ enum {
 	PROXY_PIPE_BYTES = 256 * 1024, /* what a direction holds at most */
 	PROXY_CHUNK_BYTES = 64 * 1024, /* and what it holds without a pipe */
 	PROXY_REFUSAL_BYTES = 1024,    /* the longest refusal */
-	PROXY_LINGER_MS = 1000         /* how long a refused client may take to read it */
+	PROXY_LINGER_MS = 1000,        /* how long a refused client may take to read it */
+	PROXY_PROBE_MS = 1000 /* how often a client that has ended is asked if it is there */
 };
 
 struct proxy_conf {

@@ -86,7 +86,7 @@ void rpc_error(struct rpc_server *s, struct rpc_token token, int32_t code, const
  *
  * An answer of many frames holds its connection: its next request is read after the end of it.
  * Nothing piles up when the host is slow, as long as the service waits when it is told to. A host
- * may take its time: no stall ends a connection meanwhile. */
+ * may take its time: no stall ends a connection meanwhile, only that the host is no more. */
 
 /* Called by the loop, and with the server's end. */
 struct rpc_stream_ops {

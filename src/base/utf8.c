@@ -76,6 +76,15 @@ bool utf8_valid(struct span text)
 	return true;
 }
 
+struct span utf8_first(struct span text, size_t n)
+{
+	if (n >= text.n)
+		return text;
+	while (n > 0 && (text.p[n] & 0xc0) == 0x80)
+		n--;
+	return span_first(text, n);
+}
+
 size_t utf8_put(uint32_t cp, uint8_t out[UTF8_MAX])
 {
 	static const uint8_t mark[UTF8_MAX + 1] = {0, 0, 0xc0, 0xe0, 0xf0};

@@ -246,10 +246,21 @@ int conn_send(struct conn *c, struct span s)
 	return 0;
 }
 
-bool conn_peer_is_gone(const struct conn *c)
+/* Nothing is sent: a peer that is there does not notice. */
+static void probe(struct timer *t)
 {
-	return is_open(c) && !c->connecting &&
-	    sendto(c->source.fd, "", 0, MSG_NOSIGNAL, NULL, 0) < 0 && errno != EAGAIN;
+	struct conn *c = container_of(t, struct conn, probe);
+
+	if (!c->connecting && !lingers(c) && send_bytes(c, span_of("", 0)) < 0)
+		conn_close(c, -EPIPE);
+	else
+		conn_probe(c, true);
+}
+
+void conn_probe(struct conn *c, bool on)
+{
+	if (is_open(c))
+		timer_at(&c->probe, on ? c->source.loop->now_ns + CONN_PROBE_MS * NS_PER_MS : 0);
 }
 
 uint8_t *conn_reserve(struct conn *c, size_t n)
@@ -467,6 +478,7 @@ static int init(struct conn *c, struct loop *l, int fd, bool connecting, const c
 	queue_init(&c->in, limits->in_bytes, limits->budget);
 	queue_init(&c->out, limits->out_bytes, limits->budget);
 	timer_init(&c->stall, l, stalled);
+	timer_init(&c->probe, l, probe);
 	return source_add(l, &c->source, fd, connecting ? EPOLLOUT : EPOLLIN);
 }
 
@@ -503,6 +515,7 @@ void conn_close(struct conn *c, int rc)
 		return;
 	c->rc = rc;
 	timer_at(&c->stall, 0);
+	timer_at(&c->probe, 0);
 	task_cancel(&c->resume);
 	source_remove(&c->source);
 }

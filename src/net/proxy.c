@@ -290,6 +290,13 @@ static void relay_fail(struct relay *r, const char *what, int rc)
 	relay_close(r);
 }
 
+/* A peer that only said that it will send no more still takes bytes, and gets none here: vsock does
+ * not report a hang-up for one that is gone. */
+static bool takes_bytes(int fd)
+{
+	return sendto(fd, "", 0, MSG_NOSIGNAL, NULL, 0) == 0 || try_later();
+}
+
 /* What a side is waited for. A hang-up cannot be masked, only be reported once: without the edge
  * trigger, a side that is gone while its last bytes wait for the other would keep the loop busy. */
 static uint32_t interest(const struct relay *r, unsigned side)
@@ -305,7 +312,18 @@ static uint32_t interest(const struct relay *r, unsigned side)
 	return events ? events : EPOLLET;
 }
 
-/* Closes a relay that is over, or waits for what it needs next. */
+static void probe_client(struct timer *t)
+{
+	struct relay *r = container_of(t, struct relay, deadline);
+
+	if (takes_bytes(r->side[CLIENT].source.fd))
+		timer_in(t, PROXY_PROBE_MS * NS_PER_MS);
+	else
+		relay_close(r);
+}
+
+/* Closes a relay that is over, or waits for what it needs next. A client that has ended may be gone
+ * while the backend, which has nothing to say to it, does not notice. */
 static void relay_settle(struct relay *r)
 {
 	int rc = 0;
@@ -314,6 +332,8 @@ static void relay_settle(struct relay *r)
 		relay_close(r);
 		return;
 	}
+	if (r->flow[CLIENT].ended && !timer_armed(&r->deadline))
+		timer_in(&r->deadline, PROXY_PROBE_MS * NS_PER_MS);
 	for (unsigned i = CLIENT; i <= BACKEND && rc == 0; i++)
 		rc = source_want(&r->side[i].source, interest(r, i));
 	if (rc < 0)
@@ -346,6 +366,7 @@ static void relay_begin(struct relay *r)
 	struct proxy *p = r->proxy;
 
 	timer_at(&r->deadline, 0);
+	timer_init(&r->deadline, p->loop, probe_client);
 	r->side[CLIENT].source.fn = r->side[BACKEND].source.fn = relay_moves;
 	relay_settle(r);
 	if (!list_empty(&p->parked))
@@ -426,13 +447,6 @@ static void backend_is_up(struct task *t)
 }
 
 /* --- clients that wait ---------------------------------------------------------------------- */
-
-/* A peer that only said that it will send no more still takes bytes, and gets none here: vsock does
- * not report a hang-up for one that is gone. */
-static bool takes_bytes(int fd)
-{
-	return sendto(fd, "", 0, MSG_NOSIGNAL, NULL, 0) == 0 || try_later();
-}
 
 static int client_waits(struct source *s, uint32_t events)
 {

@@ -1,6 +1,7 @@
 #include "rpc/server.h"
 
 #include "base/log.h"
+#include "base/utf8.h"
 #include "codec/frame.h"
 #include "net/conn.h"
 
@@ -67,6 +68,7 @@ static void forget_stream(struct peer *p)
 	p->stream = NULL;
 	p->skip_bytes = p->input_left;
 	p->input_left = 0;
+	conn_probe(&p->conn, false);
 	conn_set_stall(&p->conn, p->server->conf.stall_ms);
 	conn_resume(&p->conn); /* what comes next may be there already: a request, or the end */
 }
@@ -86,7 +88,7 @@ static void answered(struct peer *p)
 
 static bool send_error(struct peer *p, struct span trace, int32_t code, const char *text)
 {
-	struct span body = span_first(span_str(text), ERROR_TEXT_BYTES);
+	struct span body = utf8_first(span_str(text), ERROR_TEXT_BYTES);
 	size_t n = FRAME_HEAD_BYTES + trace.n + 8 + body.n;
 	uint8_t *to = conn_reserve(&p->conn, n);
 	struct wr w = wr_of(to, n);
@@ -203,6 +205,7 @@ bool rpc_stream_begin(
 	p->stream_ctx = ctx;
 	p->input_ended = false;
 	conn_set_stall(&p->conn, 0);
+	conn_probe(&p->conn, true);
 	if (ops->input_type)
 		conn_resume(&p->conn);
 	return true;

@@ -11,16 +11,14 @@
 
 enum {
 	REASON_BYTES = 256,
-	PROBE_MS = 1000, /* how often it is asked whether the peer is still there */
 };
 
 struct session {
 	struct exec_server *server;
 	struct channel channel;
 	struct exec *exec; /* while the command runs */
-	struct timer probe;
-	bool refused; /* one too many */
-	bool over;    /* EXIT was sent, or nobody is there to get it */
+	bool refused;      /* one too many */
+	bool over;         /* EXIT was sent, or nobody is there to get it */
 };
 
 /* --- to the peer ------------------------------------------------------------------------------ */
@@ -195,22 +193,11 @@ static void on_eof(struct channel *c)
 		conn_finish(&c->conn);
 }
 
-static void probe(struct timer *t)
-{
-	struct session *s = container_of(t, struct session, probe);
-
-	if (conn_peer_is_gone(&s->channel.conn))
-		conn_close(&s->channel.conn, -EPIPE);
-	else
-		timer_in(t, PROBE_MS * NS_PER_MS);
-}
-
 static void on_closed(struct channel *c, int rc)
 {
 	struct session *s = container_of(c, struct session, channel);
 
 	(void)rc;
-	timer_at(&s->probe, 0);
 	if (s->exec)
 		exec_cancel(s->exec);
 	if (s->refused)
@@ -244,8 +231,7 @@ static struct session *open_session(struct exec_server *server, int fd)
 		free(s);
 		return NULL;
 	}
-	timer_init(&s->probe, server->executor.loop, probe);
-	timer_in(&s->probe, PROBE_MS * NS_PER_MS);
+	conn_probe(&s->channel.conn, true);
 	return s;
 }
 

@@ -1,6 +1,7 @@
 #include "session/files.h"
 
 #include "base/container.h"
+#include "base/utf8.h"
 #include "codec/json.h"
 #include "codec/vmframe.h"
 #include "sys/fs.h"
@@ -99,7 +100,7 @@ static void send_error(int fd, const char *what, const char *path, const char *w
 	struct wr w = wr_of(text, sizeof text);
 
 	wr_str(&w, what);
-	wr_bytes(&w, span_first(span_str(path), REASON_BYTES / 2));
+	wr_bytes(&w, utf8_first(span_str(path), REASON_BYTES / 2));
 	wr_str(&w, ": ");
 	wr_str(&w, why);
 	send_frame(fd, VMFRAME_ERR, wr_span(&w));

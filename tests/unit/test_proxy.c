@@ -465,6 +465,29 @@ START_TEST(half_close_in_both_orders)
 }
 END_TEST
 
+/* As on vsock, where nothing tells of it but a send. */
+START_TEST(a_client_that_ended_may_be_gone)
+{
+	struct end client, backend;
+
+	start();
+	connect_pair(&client, &backend);
+	shutdown(client.fd, SHUT_WR);
+	receive_until_eof(&backend);
+	for (int i = 0; i < 15; i++)
+		ck_assert_int_eq(loop_turn(&w.loop, 100), 0);
+	ck_assert_uint_eq(proxy_relays(w.proxy), 1);
+	fault_arm("sendto", 1, EPIPE, true);
+	for (int i = 0; i < 50 && proxy_relays(w.proxy); i++)
+		ck_assert_int_eq(loop_turn(&w.loop, 100), 0);
+	ck_assert(fault_disarm());
+	ck_assert_uint_eq(proxy_relays(w.proxy), 0);
+	end_close(&client);
+	end_close(&backend);
+	world_done();
+}
+END_TEST
+
 /* A client that says all it has and goes: the bytes arrive, however slow the backend reads. */
 START_TEST(client_leaves_its_bytes_behind)
 {
@@ -1178,6 +1201,7 @@ Suite *suite(void)
 	    slow_reader,
 	    both_directions_stuffed,
 	    half_close_in_both_orders,
+	    a_client_that_ended_may_be_gone,
 	    client_leaves_its_bytes_behind,
 	    backend_answers_early_and_leaves,
 	    backend_leaves_a_slow_client,

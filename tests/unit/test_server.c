@@ -970,6 +970,25 @@ START_TEST(a_stream_is_told_that_its_host_has_gone)
 }
 END_TEST
 
+/* As on vsock, where nothing tells of it but a send. */
+START_TEST(a_stream_asks_whether_its_host_is_still_there)
+{
+	int fd;
+
+	setup();
+	fd = client();
+	ask(fd, RPC_SANDBOX_EVENTS_REQUEST, "a");
+	turns(5);
+	fault_arm("sendto", 1, EPIPE, true);
+	for (unsigned i = 0; i < 100 && !stream.closed; i++)
+		ck_assert_int_eq(loop_turn(&loop, 100), 0);
+	ck_assert(fault_disarm());
+	ck_assert_uint_eq(stream.closed, 1);
+	close(fd);
+	teardown();
+}
+END_TEST
+
 START_TEST(an_error_ends_a_stream)
 {
 	int fd;
@@ -1117,6 +1136,7 @@ Suite *suite(void)
 	    the_next_request_ends_the_input_and_waits,
 	    the_rest_of_an_input_frame_goes_with_its_stream,
 	    a_stream_is_told_that_its_host_has_gone,
+	    a_stream_asks_whether_its_host_is_still_there,
 	    an_error_ends_a_stream,
 	    what_cannot_be_sent_ends_the_connection,
 	    broken_framing_ends_a_stream,

@@ -111,6 +111,18 @@ START_TEST(cut)
 }
 END_TEST
 
+START_TEST(first_cuts_between_characters)
+{
+	static const struct span text = SPAN_LIT("a\xe2\x82\xac\xf0\x9f\x90\xb3z");
+	static const size_t bytes[] = {0, 1, 1, 1, 4, 4, 4, 4, 8, 9, 9};
+
+	for (size_t n = 0; n < sizeof bytes / sizeof *bytes; n++)
+		ck_assert_uint_eq(utf8_first(text, n).n, bytes[n]);
+	ck_assert_uint_eq(utf8_first(span_of(NULL, 0), 0).n, 0);
+	ck_assert_uint_eq(utf8_first(span_str("\x80\x80"), 1).n, 0); /* no UTF-8: no overrun */
+}
+END_TEST
+
 START_TEST(get_leaves_the_output_alone)
 {
 	uint32_t cp = 7;
@@ -127,7 +139,7 @@ Suite *suite(void)
 {
 	const TTest *const tests[] = {every_code_point_round_trips,
 	    short_texts_are_judged_by_the_encoder, refused, accepted, cut,
-	    get_leaves_the_output_alone, NULL};
+	    first_cuts_between_characters, get_leaves_the_output_alone, NULL};
 
 	return suite_of("utf8", tests);
 }
