@@ -4,7 +4,10 @@
  * (see upstream.h), at the same time as any other; askers of one question share it. Servers are
  * asked in their order, those that did not answer lately last; they are probed until they do again.
  * A server that fails, refuses or does not answer hands over to the next one. When none has
- * answered, an answer that is a little too old has to do (RFC 8767), and failing that SERVFAIL. */
+ * answered, an answer that is a little too old has to do (RFC 8767), and failing that SERVFAIL.
+ *
+ * When too many wait, one of them gets SERVFAIL: the oldest from the address that most wait for
+ * (see fair.h), so that nobody who asks for too much takes the place of the others. */
 #ifndef NAMES_FORWARD_H
 #define NAMES_FORWARD_H
 
@@ -15,22 +18,23 @@ struct forward;
 
 enum { FORWARD_SERVERS = 8 };
 
-/* Who asked, for the caller to find again: not looked at here. */
+/* Who asked. All but `ip` is for the caller to find it again, and not looked at here. */
 struct forward_asker {
+	struct ip ip;              /* whose share of the limits it takes */
 	struct udp_peer peer;      /* over UDP */
 	uint32_t slot, generation; /* over TCP; generation 0 = over UDP */
 };
 
 /* The answer to one asker: *query as it asked, and what dns_reply_stored() takes; `stored` is empty
- * for SERVFAIL. Both live during the call. */
+ * for SERVFAIL. Both live during the call, which must not ask anything itself. */
 typedef void forward_fn(void *ctx, const struct forward_asker *asker, const struct dns_query *query,
     struct span stored);
 
 struct forward_conf {
 	forward_fn *fn;
 	void *ctx;
-	size_t max_inflight; /* questions; for one more the oldest ends in SERVFAIL */
-	size_t max_askers;   /* of all questions; one more gets SERVFAIL */
+	size_t max_inflight; /* questions, 1 or more; askers give way until one ends */
+	size_t max_askers;   /* of all questions, 1 or more */
 	uint64_t timeout_ms; /* of a try; there are UPSTREAM_TRIES a server */
 	uint64_t probe_ms;   /* between probes of a server that does not answer */
 	struct cache_conf cache;

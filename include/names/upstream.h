@@ -3,8 +3,9 @@
  * It goes by UDP from a socket of its own, so that the kernel draws a random port, with a random
  * id; only what comes from that server, with that id and question, is an answer (RFC 5452), and
  * anything else is ignored and does not end the wait. Without an answer it goes out a second time.
- * An answer with TC is asked for again over TCP (RFC 7766), a server that does not know EDNS again
- * without (RFC 6891 section 7). */
+ * An answer with TC is asked for again over TCP (RFC 7766), and so is one that somebody tries to
+ * guess, by many packets that are none (RFC 5452 section 9.3); a server that does not know EDNS is
+ * asked again without (RFC 6891 section 7). */
 #ifndef NAMES_UPSTREAM_H
 #define NAMES_UPSTREAM_H
 
@@ -19,7 +20,7 @@ enum { UPSTREAM_TRIES = 2 };
 /* How it ended, called once and never from inside upstream_ask(). rc is 0, and `message` is what
  * the server said, viewed for the time of the call, and *response what it means; or it is
  * -ETIMEDOUT or another -errno for a server that cannot be reached. -EPROTO is one that can, but
- * its answer was cut short and could not be had over TCP. */
+ * its answer had to be asked for over TCP and could not be had there. */
 typedef void upstream_fn(
     void *ctx, int rc, struct span message, const struct dns_response *response);
 

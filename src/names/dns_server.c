@@ -22,6 +22,7 @@ struct client {
 	struct dns_server *server;
 	struct link link; /* on `free_clients` when it is not in use */
 	struct conn conn;
+	struct ip ip; /* its address */
 	struct timer idle;
 	uint32_t generation; /* of the slot's use; never 0 */
 	unsigned owed;       /* answers that are still with the forwarder */
@@ -65,6 +66,15 @@ static void log_socket(const struct dns_server *s, enum log_level level, const c
 
 /* --- UDP ------------------------------------------------------------------------------------- */
 
+static void udp_forward(
+    struct dns_server *s, const struct dns_query *query, const struct udp_peer *peer)
+{
+	struct forward_asker who = {.peer = *peer};
+
+	addr_to_ip(&peer->from, &who.ip);
+	forward_ask(s->forward, query, &who);
+}
+
 static void on_packet(struct udp *udp, struct span packet, const struct udp_peer *peer)
 {
 	struct dns_server *s = container_of(udp, struct dns_server, udp);
@@ -76,9 +86,7 @@ static void on_packet(struct udp *udp, struct span packet, const struct udp_peer
 	switch (answer_request(&s->answerer, ANSWER_UDP, packet, message_buf(s), &query, &reply)) {
 	case ANSWER_DROP: break;
 	case ANSWER_READY: udp_reply(udp, reply, peer); break;
-	case ANSWER_FORWARD:
-		forward_ask(s->forward, &query, &(struct forward_asker){.peer = *peer});
-		break;
+	case ANSWER_FORWARD: udp_forward(s, &query, peer); break;
 	}
 }
 
@@ -172,7 +180,7 @@ static void client_forward(struct client *c, const struct dns_query *query)
 	c->owed++;
 	forward_ask(s->forward, query,
 	    &(struct forward_asker){
-		.slot = (uint32_t)(c - s->clients), .generation = c->generation});
+		.ip = c->ip, .slot = (uint32_t)(c - s->clients), .generation = c->generation});
 }
 
 /* 0, or -errno to close the connection. */
@@ -267,7 +275,6 @@ static void on_accepted(struct listener *l, int fd, const struct addr *peer)
 	struct link *node = list_first(&s->free_clients);
 	struct client *c;
 
-	(void)peer;
 	if (!node) {
 		close(fd);
 		return;
@@ -279,6 +286,7 @@ static void on_accepted(struct listener *l, int fd, const struct addr *peer)
 	}
 	list_remove(node);
 	s->n_clients++;
+	addr_to_ip(peer, &c->ip);
 	c->owed = 0;
 	c->paused = c->ended = false;
 	client_touch(c);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/map.h"
+#include "names/fair.h"
 #include "names/upstream.h"
 #include "sys/timer.h"
 
@@ -21,7 +22,9 @@ struct server {
 
 /* One that waits for the answer to a question. */
 struct asker {
-	struct link link;
+	struct link link; /* on the flight's `askers` */
+	struct fair_waiter waiter;
+	struct flight *flight;
 	struct forward_asker who;
 	uint16_t id, flags;
 	struct dns_edns edns;
@@ -50,9 +53,9 @@ struct forward {
 	struct server servers[FORWARD_SERVERS];
 	unsigned n_servers;
 	struct cache *cache;
-	struct map map;      /* of flights, by the key of their question */
-	struct link flights; /* the oldest comes first */
-	size_t n_askers;
+	struct map map; /* of flights, by the key of their question */
+	struct link flights;
+	struct fair fair;                   /* to all askers */
 	uint8_t message[DNS_MESSAGE_BYTES]; /* the answer being handed out */
 };
 
@@ -76,6 +79,8 @@ static void server_answered(struct server *s)
 		return;
 	s->down = false;
 	timer_at(&s->probe, 0);
+	upstream_cancel(s->probing);
+	s->probing = NULL;
 	log_server(LOG_INFO, "upstream server answers again", s, 0);
 }
 
@@ -195,41 +200,58 @@ static void answer_failure(
 	f->conf.fn(f->conf.ctx, who, query, span_of(NULL, 0));
 }
 
-/* False, with nothing done, over the limit or without memory. */
+/* False, with nothing done, without memory. */
 static bool asker_add(
     struct flight *flight, const struct dns_query *query, const struct forward_asker *who)
 {
 	struct forward *f = flight->forward;
-	struct asker *a;
+	struct asker *a = malloc(sizeof *a + query->raw.n);
 
-	if (f->n_askers >= f->conf.max_askers)
-		return false;
-	a = malloc(sizeof *a + query->raw.n);
 	if (!a)
 		return false;
 	*a = (struct asker){
+	    .flight = flight,
 	    .who = *who,
 	    .id = query->id,
 	    .flags = query->flags,
 	    .edns = query->edns,
 	    .raw_n = query->raw.n,
 	};
+	if (!fair_join(&f->fair, &who->ip, &a->waiter)) {
+		free(a);
+		return false;
+	}
 	memcpy(a->raw, query->raw.p, query->raw.n);
 	list_append(&flight->askers, &a->link);
-	f->n_askers++;
 	return true;
 }
 
-/* Takes the first asker off; NULL when there is none. It is the caller's then. */
-static struct asker *asker_take(struct flight *flight)
+/* NULL when there is none. */
+static struct asker *first_asker(const struct flight *flight)
 {
 	struct link *node = list_first(&flight->askers);
 
-	if (!node)
-		return NULL;
-	list_remove(node);
-	flight->forward->n_askers--;
-	return container_of(node, struct asker, link);
+	return node ? container_of(node, struct asker, link) : NULL;
+}
+
+static void asker_drop(struct asker *a)
+{
+	list_remove(&a->link);
+	fair_leave(&a->flight->forward->fair, &a->waiter);
+	free(a);
+}
+
+static void asker_answer(struct asker *a, struct span stored)
+{
+	const struct forward_conf *conf = &a->flight->forward->conf;
+	struct dns_query query = a->flight->query;
+
+	query.id = a->id;
+	query.flags = a->flags;
+	query.edns = a->edns;
+	query.raw = span_of(a->raw, a->raw_n);
+	conf->fn(conf->ctx, &a->who, &query, stored);
+	asker_drop(a);
 }
 
 /* --- flights --------------------------------------------------------------------------------- */
@@ -241,26 +263,18 @@ static void flight_drop(struct flight *flight)
 	map_remove(&flight->forward->map, &flight->node);
 	list_remove(&flight->link);
 	upstream_cancel(flight->upstream);
-	while ((a = asker_take(flight)))
-		free(a);
+	while ((a = first_asker(flight)))
+		asker_drop(a);
 	free(flight);
 }
 
 /* Gives every asker the answer, and ends the flight. */
 static void flight_land(struct flight *flight, struct span stored)
 {
-	const struct forward_conf *conf = &flight->forward->conf;
-	struct dns_query query = flight->query;
 	struct asker *a;
 
-	while ((a = asker_take(flight))) {
-		query.id = a->id;
-		query.flags = a->flags;
-		query.edns = a->edns;
-		query.raw = span_of(a->raw, a->raw_n);
-		conf->fn(conf->ctx, &a->who, &query, stored);
-		free(a);
-	}
+	while ((a = first_asker(flight)))
+		asker_answer(a, stored);
 	flight_drop(flight);
 }
 
@@ -360,7 +374,7 @@ static struct flight *flight_find(
 	return NULL;
 }
 
-/* A flight with its first asker; NULL without memory or over the limit of askers. */
+/* A flight with its first asker; NULL without memory. */
 static struct flight *flight_new(struct forward *f, const struct dns_query *query, uint64_t hash,
     const struct forward_asker *who)
 {
@@ -381,9 +395,15 @@ static struct flight *flight_new(struct forward *f, const struct dns_query *quer
 	return flight;
 }
 
-static struct flight *oldest_flight(const struct forward *f)
+/* Ends the wait of one asker, and a question that nobody else waits for. */
+static void give_way(struct forward *f)
 {
-	return container_of(list_first(&f->flights), struct flight, link);
+	struct asker *a = container_of(fair_first(&f->fair), struct asker, waiter);
+	struct flight *flight = a->flight;
+
+	asker_answer(a, span_of(NULL, 0));
+	if (list_empty(&flight->askers))
+		flight_drop(flight);
 }
 
 static void ask_upstream(
@@ -392,15 +412,18 @@ static void ask_upstream(
 	uint8_t buf[CACHE_KEY_BYTES];
 	struct cache_key key = cache_key_of(query);
 	uint64_t hash = map_hash(&f->map, cache_key_bytes(&key, buf));
-	struct flight *flight = flight_find(f, &key, hash);
+	struct flight *flight;
 
+	if (f->fair.n >= f->conf.max_askers)
+		give_way(f); /* before the question is looked for, which may end with that */
+	flight = flight_find(f, &key, hash);
 	if (flight) {
 		if (!asker_add(flight, query, who))
 			answer_failure(f, query, who);
 		return;
 	}
-	if (f->map.n >= f->conf.max_inflight)
-		flight_land(oldest_flight(f), span_of(NULL, 0));
+	while (f->map.n >= f->conf.max_inflight)
+		give_way(f);
 	flight = flight_new(f, query, hash, who);
 	if (flight)
 		flight_next(flight);
@@ -437,7 +460,8 @@ struct forward *forward_new(struct loop *l, const struct forward_conf *conf)
 	f->conf = *conf;
 	list_init(&f->flights);
 	f->cache = cache_new(&conf->cache);
-	if (!f->cache || map_init(&f->map, conf->max_inflight, conf->cache.seed) < 0) {
+	if (!f->cache || map_init(&f->map, conf->max_inflight, conf->cache.seed) < 0 ||
+	    fair_init(&f->fair, conf->max_askers, conf->cache.seed) < 0) {
 		forward_free(f);
 		return NULL;
 	}
@@ -450,7 +474,8 @@ void forward_free(struct forward *f)
 		return;
 	servers_drop(f);
 	while (!list_empty(&f->flights))
-		flight_drop(oldest_flight(f));
+		flight_drop(container_of(list_first(&f->flights), struct flight, link));
+	fair_done(&f->fair);
 	map_done(&f->map);
 	cache_free(f->cache);
 	free(f);

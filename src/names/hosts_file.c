@@ -1,16 +1,19 @@
 #include "names/hosts_file.h"
 
+#include "base/container.h"
 #include "base/log.h"
 #include "codec/hosts.h"
 #include "sys/fs.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum {
 	OWNER_BYTES = 32,
 	NAMES_A_LINE = HOSTS_LINE_BYTES / 2,
 	PROBLEMS_LOGGED = 8, /* a file that is no hosts file at all has thousands */
+	READ_MS = 5000,      /* for a filesystem that hangs */
 };
 
 /* The owner "<kind>:<number>". */
@@ -85,6 +88,7 @@ static void register_entry(struct reading *r, const struct hosts_entry *e)
 	log_problem(r, e, KV_ERR(rc));
 }
 
+/* Takes those entries out of the registry that the file had beyond the first ones. */
 static void drop_from(struct hosts_file *h, unsigned first)
 {
 	char buf[OWNER_BYTES];
@@ -111,22 +115,85 @@ static void register_file(struct hosts_file *h, struct span file)
 	    KV_NUM("problems", r.problems));
 }
 
-int hosts_file_load(struct hosts_file *h)
-{
-	void *buf = malloc(HOSTS_FILE_BYTES);
-	ssize_t n = buf ? fs_read_file(h->path, buf, HOSTS_FILE_BYTES) : -ENOMEM;
+/* --- reading it ------------------------------------------------------------------------------ */
 
-	if (n >= 0)
-		register_file(h, span_of(buf, (size_t)n));
-	else
-		log_warn("dns", "cannot read the hosts file, keeping what is known of it",
-		    KV_STR("file", h->path), KV_ERR(n));
-	free(buf);
-	return n < 0 ? (int)n : 0;
+/* In the worker. Reports how many bytes there are, or why there are none. */
+static int read_file(void *arg, int report_fd)
+{
+	const struct hosts_file *h = arg;
+	int64_t n = fs_copy_range(h->path, 0, HOSTS_FILE_BYTES + 1, h->fd);
+
+	return fs_write_all(report_fd, span_of(&n, sizeof n)) < 0;
 }
 
-void hosts_file_drop(struct hosts_file *h)
+/* Registers what was read. 0 or -errno. */
+static int register_copy(struct hosts_file *h, size_t bytes)
 {
-	drop_from(h, 0);
-	h->entries = 0;
+	void *buf = malloc(bytes + 1);
+	ssize_t n = buf ? pread(h->fd, buf, bytes, 0) : -1;
+	int rc = !buf ? -ENOMEM : n < 0 ? -errno : 0;
+
+	if (rc == 0)
+		register_file(h, span_of(buf, (size_t)n));
+	free(buf);
+	return rc;
+}
+
+/* The end of a reading. */
+static void end(struct hosts_file *h, int rc)
+{
+	if (rc < 0)
+		log_warn("dns", "cannot read the hosts file, keeping what is known of it",
+		    KV_STR("file", h->path), KV_ERR(rc));
+	if (h->fd >= 0)
+		close(h->fd);
+	h->fd = -1;
+}
+
+static void worked(struct worker *w, int rc, struct span report)
+{
+	struct hosts_file *h = container_of(w, struct hosts_file, worker);
+	int64_t n = rc < 0 ? rc : -EIO;
+
+	if (rc == 0 && report.n == sizeof n)
+		memcpy(&n, report.p, sizeof n);
+	if (n > HOSTS_FILE_BYTES)
+		n = -EFBIG;
+	end(h, n < 0 ? (int)n : register_copy(h, (size_t)n));
+	if (h->again)
+		hosts_file_load(h);
+}
+
+void hosts_file_load(struct hosts_file *h)
+{
+	int rc;
+
+	h->again = h->worker.running;
+	if (h->again)
+		return;
+	h->fd = fs_memfd("hosts");
+	h->worker.keep_fd = h->fd;
+	rc = h->fd < 0 ? h->fd : worker_start(&h->worker, h->reaper, read_file, h, READ_MS);
+	if (rc < 0)
+		end(h, rc);
+}
+
+void hosts_file_init(
+    struct hosts_file *h, struct reaper *reaper, struct registry *registry, const char *path)
+{
+	*h = (struct hosts_file){
+	    .registry = registry,
+	    .reaper = reaper,
+	    .path = path,
+	    .worker = {.fn = worked},
+	    .fd = -1,
+	};
+}
+
+void hosts_file_done(struct hosts_file *h)
+{
+	if (!h->worker.running)
+		return;
+	worker_cancel(&h->worker);
+	end(h, 0);
 }

@@ -11,6 +11,7 @@
 enum {
 	QUERY_BYTES = DNS_HEADER_BYTES + DNS_QUESTION_BYTES + DNS_OPT_BYTES,
 	LENGTH_BYTES = 2, /* before a message over TCP */
+	GUESSES = 16,     /* packets that are no answer, before there is somebody who guesses */
 };
 
 struct upstream {
@@ -25,8 +26,8 @@ struct upstream {
 	struct conn tcp;
 	bool udp_held, tcp_held; /* by the loop */
 	bool edns;
-	bool truncated;
-	unsigned tries; /* over UDP */
+	bool over_tcp;           /* it is asked, or was, where nobody else can answer */
+	unsigned tries, guesses; /* over UDP */
 	uint16_t id;
 	uint8_t raw[DNS_QUESTION_BYTES];
 };
@@ -68,7 +69,7 @@ static void end(
 
 static void fail(struct upstream *u, int rc)
 {
-	end(u, u->truncated ? -EPROTO : rc, span_of(NULL, 0), NULL);
+	end(u, u->over_tcp ? -EPROTO : rc, span_of(NULL, 0), NULL);
 }
 
 /* --- over TCP -------------------------------------------------------------------------------- */
@@ -142,7 +143,7 @@ static void ask_by_tcp(struct upstream *u)
 	int rc;
 
 	source_remove(&u->udp.source);
-	u->truncated = true;
+	u->over_tcp = true;
 	u->id = random_u16();
 	rc = stream_open(u);
 	if (rc == 0)
@@ -195,8 +196,11 @@ static void on_packet(struct udp *udp, struct span packet, const struct udp_peer
 	struct dns_response response;
 
 	(void)peer; /* the socket is connected */
-	if (!is_answer(u, packet, &response))
+	if (!is_answer(u, packet, &response)) {
+		if (++u->guesses == GUESSES)
+			ask_by_tcp(u);
 		return;
+	}
 	if (response.header.flags & DNS_TC)
 		ask_by_tcp(u);
 	else if (u->edns && lacks_edns(&response))
@@ -215,7 +219,7 @@ static void on_timeout(struct timer *t)
 	struct upstream *u = container_of(t, struct upstream, timer);
 	int rc = -ETIMEDOUT;
 
-	if (!u->truncated && u->tries < UPSTREAM_TRIES)
+	if (!u->over_tcp && u->tries < UPSTREAM_TRIES)
 		rc = send_query(u);
 	if (rc < 0)
 		fail(u, rc);

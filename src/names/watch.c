@@ -175,11 +175,12 @@ static void apply(struct watch *w, struct tracked *c, const struct docker_contai
 	}
 	rc = registry_set(
 	    w->registry, owner_of(c, owner), d->names, d->n_names, d->addrs, d->n_addrs);
-	if (rc < 0)
-		log_warn("docker", "cannot register a container's names", KV_STR("id", c->id),
-		    KV_ERR(rc));
-	else
+	if (rc >= 0) {
 		log_debug("docker", "registered", KV_STR("id", c->id), KV_NUM("names", d->n_names));
+		return;
+	}
+	log_warn("docker", "cannot register a container's names", KV_STR("id", c->id), KV_ERR(rc));
+	drop_names(w, c); /* which may lead to where somebody else is by now */
 }
 
 /* Its names stay as they are; an event that came meanwhile has it inspected at once anyway. */

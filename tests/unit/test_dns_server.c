@@ -406,10 +406,14 @@ END_TEST
 /* More questions for others than one client may have under way: the rest waits in its socket. */
 START_TEST(many_forwarded)
 {
-	int fd = tcp_connect();
 	char name[16];
 	unsigned got = 0;
+	int fd;
 
+	dns_server_free(server);
+	conf.forward.timeout_ms = conf.idle_ms = PEER_WAIT_MS; /* they are answered one by one */
+	server_start();
+	fd = tcp_connect();
 	for (unsigned i = 0; i < 2 * DNS_SERVER_OWED; i++) {
 		snprintf(name, sizeof name, "%u.example", i);
 		tcp_write(fd, tcp_request(name, DNS_A, (uint16_t)i));
@@ -425,6 +429,42 @@ START_TEST(many_forwarded)
 		got++;
 	}
 	tcp_closed(fd);
+}
+END_TEST
+
+/* Questions from one address, far more than there is room for, take the place of nobody else's. */
+START_TEST(flood)
+{
+	enum { FLOOD = 200 };
+	const struct ip ip = ip_v4(127, 0, 0, 9);
+	struct peer before;
+	struct addr from;
+	char name[16];
+	int fd;
+
+	dns_server_free(server);
+	conf.forward.timeout_ms = conf.idle_ms = PEER_WAIT_MS;
+	server_start();
+	fd = tcp_connect();
+	tcp_write(fd, tcp_request("a.example", DNS_A, 1));
+	UNTIL(&loop, peer_poll(&upstream));
+	before = upstream;
+	before.query.raw.p = before.packet + DNS_HEADER_BYTES;
+	addr_from_ip(&ip, 0, &from);
+	close(udp);
+	udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert_int_eq(bind(udp, &from.u.sa, from.len), 0);
+	ck_assert_int_eq(connect(udp, &conf.listen.u.sa, conf.listen.len), 0);
+	for (unsigned i = 0; i < FLOOD; i++) {
+		snprintf(name, sizeof name, "%u.flood", i);
+		udp_ask(name, DNS_A);
+		UNTIL(&loop, peer_poll(&upstream));
+	}
+	ck_assert_uint_eq(forward_inflight(dns_server_forward(server)), 64);
+	ck_assert_str_eq(udp_get(), "2:");
+	peer_answer(&before);
+	ck_assert_str_eq(tcp_get(fd), "0: a.example 60 1 192.0.2.1;");
+	close(fd);
 }
 END_TEST
 
@@ -564,13 +604,12 @@ Suite *suite(void)
 {
 	const TTest *const tests[] = {local_over_udp, forwarded_over_udp, failure, burst, truncated,
 	    local_over_tcp, pipelining, half_close, nonsense_over_tcp, idle, late_answer,
-	    too_many_clients, many_forwarded, slow_reader, stuck_reader, comes_up_later, faults,
-	    faults_of_clients, freed_under_way};
+	    too_many_clients, many_forwarded, flood, slow_reader, stuck_reader, comes_up_later,
+	    faults, faults_of_clients, freed_under_way};
 	Suite *s = suite_create("dns_server");
 	TCase *c = tcase_create("dns_server");
 
 	tcase_add_checked_fixture(c, setup, teardown);
-	tcase_set_timeout(c, 30);
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(c, tests[i]);
 	suite_add_tcase(s, c);

@@ -92,7 +92,7 @@ static void teardown(void)
 }
 
 /* Asks as asker `slot`, which is the id, too. */
-static void ask_case(unsigned slot, struct dns_case c)
+static void ask_from(struct ip ip, unsigned slot, struct dns_case c)
 {
 	uint8_t buf[DNS_UDP_BYTES];
 	struct dns_query q;
@@ -101,7 +101,12 @@ static void ask_case(unsigned slot, struct dns_case c)
 	ck_assert_int_eq(dns_query_read(case_request(&c, buf), &q), E_OK);
 	if (slot == 0)
 		q.id = 0;
-	forward_ask(forward, &q, &(struct forward_asker){.slot = slot});
+	forward_ask(forward, &q, &(struct forward_asker){.ip = ip, .slot = slot});
+}
+
+static void ask_case(unsigned slot, struct dns_case c)
+{
+	ask_from(ip_v4(10, 0, 0, 1), slot, c);
 }
 
 static void ask(unsigned slot, const char *name)
@@ -114,6 +119,18 @@ static void expect(unsigned slot, const char *text)
 	UNTIL(&loop, told[slot]);
 	ck_assert_uint_eq(told[slot], 1);
 	ck_assert_str_eq(said[slot], text);
+}
+
+/* Begins anew with one server that may take its time, however busy the machine is. */
+static void be_patient(void)
+{
+	struct forward_conf c = conf();
+
+	forward_free(forward);
+	c.timeout_ms = PEER_WAIT_MS;
+	forward = forward_new(&loop, &c);
+	ck_assert_ptr_nonnull(forward);
+	use_servers(1);
 }
 
 /* Turns the loop for a while in which nobody may be told anything. */
@@ -230,6 +247,35 @@ START_TEST(next_server)
 	quiet(2 * PROBE_MS);
 	ck_assert(!peer_poll(&peers[0]));
 	ck_assert(!peer_poll(&peers[1]));
+}
+END_TEST
+
+/* A server that answers is probed no more; when it fails again, no probe of before is left. */
+START_TEST(one_probe_at_a_time)
+{
+	enum { LONG_MS = 5 * TIMEOUT_MS }; /* for a machine that is busy with others */
+	struct forward_conf c = conf();
+
+	forward_free(forward);
+	c.timeout_ms = LONG_MS;
+	c.probe_ms = LONG_MS / 10;
+	forward = forward_new(&loop, &c);
+	ck_assert_ptr_nonnull(forward);
+	use_servers(1);
+	ask(1, "a.example");
+	expect(1, "2:");
+	UNTIL(&loop, peer_poll(&peers[0]) && peers[0].query.question.type == DNS_NS);
+	ask(2, "b.example");
+	UNTIL(&loop, peer_poll(&peers[0]) && peers[0].query.question.type == DNS_A);
+	peer_answer(&peers[0]);
+	expect(2, "0: b.example 60 1 192.0.2.1;");
+	peer_close(&peers[0]);
+	ask(3, "c.example");
+	expect(3, "2:");
+	quiet(LONG_MS / 5);
+	forward_free(forward);
+	forward = NULL;
+	quiet(2 * LONG_MS);
 }
 END_TEST
 
@@ -409,10 +455,55 @@ START_TEST(limits)
 		ask(i, "1.example");
 	ck_assert_uint_eq(answers, 1);
 	ask(10, "1.example");
-	expect(10, "2:");
-	ask(11, "9.example");
-	ck_assert_uint_le(forward_inflight(forward), 4);
 	expect(2, "2:");
+	ask(11, "9.example");
+	ck_assert_uint_eq(forward_inflight(forward), 4);
+	expect(3, "2:");
+	ck_assert_uint_eq(answers, 3);
+}
+END_TEST
+
+/* Who asks for more than there is room for takes it from nobody else. */
+START_TEST(flood)
+{
+	const struct ip flooder = ip_v4(10, 0, 0, 2);
+	char name[] = "0.flood";
+
+	be_patient();
+	ask(1, "a.example");
+	for (unsigned i = 0; i < 20; i++, name[0]++)
+		ask_from(flooder, 10 + i, (struct dns_case){.name = name, .type = DNS_A});
+	ask(2, "b.example");
+	ck_assert_uint_eq(forward_inflight(forward), 4);
+	for (unsigned i = 0; i < 18; i++)
+		expect(10 + i, "2:");
+	ck_assert_uint_eq(answers, 18);
+	while (forward_inflight(forward)) {
+		ck_assert_int_eq(loop_turn(&loop, 1), 0);
+		if (peer_poll(&peers[0]))
+			peer_answer(&peers[0]);
+	}
+	expect(1, "0: a.example 60 1 192.0.2.1;");
+	expect(2, "0: b.example 60 1 192.0.2.1;");
+	expect(29, "0: c.flood 60 1 192.0.2.1;");
+}
+END_TEST
+
+/* Nor do many who wait for one question, which goes on for the others. */
+START_TEST(flood_of_one_question)
+{
+	const struct ip flooder = ip_v4(10, 0, 0, 2);
+
+	be_patient();
+	for (unsigned i = 10; i < 30; i++)
+		ask_from(flooder, i, (struct dns_case){.name = "www.example", .type = DNS_A});
+	ask(1, "www.example");
+	ask(2, "a.example");
+	ck_assert_uint_eq(answers, 14);
+	expect(23, "2:");
+	UNTIL(&loop, peer_poll(&peers[0]));
+	peer_answer(&peers[0]);
+	expect(1, "0: www.example 60 1 192.0.2.1;");
 }
 END_TEST
 
@@ -519,10 +610,11 @@ END_TEST
 Suite *suite(void)
 {
 	const TTest *const tests[] = {answered_and_cached, negative_answers_are_cached, shared,
-	    concurrent, next_server, refusing_server, failing_server, nobody_answers,
-	    logged_once_a_change, one_silent_question, stale_when_nobody_answers,
-	    not_stale_when_somebody_answers, truncated_without_tcp, over_tcp, limits, no_servers,
-	    other_servers, freed_under_way, faults, one_allocation_fails};
+	    concurrent, next_server, one_probe_at_a_time, refusing_server, failing_server,
+	    nobody_answers, logged_once_a_change, one_silent_question, stale_when_nobody_answers,
+	    not_stale_when_somebody_answers, truncated_without_tcp, over_tcp, limits, flood,
+	    flood_of_one_question, no_servers, other_servers, freed_under_way, faults,
+	    one_allocation_fails};
 	Suite *s = suite_create("forward");
 	TCase *c = tcase_create("forward");
 

@@ -184,7 +184,7 @@ static void setup(void)
 	    .inspects = 4,
 	    .event_bytes = 1024,
 	    .answer_bytes = 4096,
-	    .answer_ms = 150,
+	    .answer_ms = 1000,
 	    .retry_ms = 5,
 	    .retry_max_ms = 20,
 	};
@@ -226,7 +226,7 @@ static bool resolves(const char *text)
 
 static bool all_present(void)
 {
-	char name[8];
+	char name[16];
 	bool right = true;
 
 	for (int i = 0; i < CONTAINERS; i++) {
@@ -312,6 +312,27 @@ START_TEST(moves_a_name_on_rename)
 	engine.renamed = 1;
 	event("container", "rename", 1, false);
 	until(other_resolves);
+	teardown();
+}
+END_TEST
+
+static bool only_the_first(void)
+{
+	return resolves("w0") && !resolves("w1") && !resolves("a1");
+}
+
+/* The address that it had may be another container's by now. */
+START_TEST(a_container_whose_names_find_no_room_has_none)
+{
+	setup();
+	start_with(true, true);
+	engine.inspect_text =
+	    "HTTP/1.1 200 OK\r\n\r\n"
+	    "{\"Name\":\"/w1\",\"State\":{\"Running\":true},\"NetworkSettings\":{\"Networks\":"
+	    "{\"n\":{\"IPAddress\":\"10.0.0.9\",\"Aliases\":[\"a1\",\"a2\",\"a3\",\"a4\",\"a5\","
+	    "\"a6\",\"a7\",\"a8\"]}}}}";
+	event("network", "connect", 1, false);
+	until(only_the_first);
 	teardown();
 }
 END_TEST
@@ -517,6 +538,7 @@ Suite *suite(void)
 	    waits_for_an_engine_that_is_not_there,
 	    follows_events,
 	    moves_a_name_on_rename,
+	    a_container_whose_names_find_no_room_has_none,
 	    inspects_once_for_a_burst,
 	    the_listing_is_the_truth_after_a_restart,
 	    a_container_that_is_gone_when_asked_for_has_no_names,
