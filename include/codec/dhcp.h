@@ -16,12 +16,11 @@
 enum {
 	DHCP_SERVER_PORT = 67,
 	DHCP_CLIENT_PORT = 68,
-	DHCP_MAC_BYTES = 6,                       /* Ethernet is the one kind of hardware */
-	DHCP_MESSAGE_BYTES = 1472,                /* the longest that is read: what a frame holds */
-	DHCP_REQUEST_BYTES = 400,                 /* room for any request */
-	DHCP_HOSTNAME_BYTES = HOSTNAME_BYTES + 1, /* and the NUL */
-	DHCP_DOMAIN_BYTES = 253 + 1,              /* RFC 1035 section 2.3.4 as text, and the NUL */
-	DHCP_ROUTERS = 4, /* of these and the next two, further ones are left out */
+	DHCP_MAC_BYTES = 6,          /* Ethernet is the one kind of hardware */
+	DHCP_MESSAGE_BYTES = 1472,   /* the longest that is read: what a frame holds */
+	DHCP_REQUEST_BYTES = 400,    /* room for any request */
+	DHCP_DOMAIN_BYTES = 253 + 1, /* RFC 1035 section 2.3.4 as text, and the NUL */
+	DHCP_ROUTERS = 4,            /* of these and the next two, further ones are left out */
 	DHCP_DNS_SERVERS = 4,
 	DHCP_ROUTES = 16,
 };
@@ -54,7 +53,7 @@ struct dhcp_lease {
 	uint16_t mtu; /* 68 or more; 0 = not told */
 
 	/* Legal names (base/hostname.h) as C strings, empty when not told. */
-	char hostname[DHCP_HOSTNAME_BYTES];
+	char hostname[HOSTNAME_BYTES + 1];
 	char domain[DHCP_DOMAIN_BYTES];
 
 	/* From the start of the lease: its end, when to renew it (T1) and when to ask any server
@@ -67,7 +66,6 @@ enum dhcp_type {
 	DHCP_DISCOVER = 1,
 	DHCP_OFFER = 2,
 	DHCP_REQUEST = 3,
-	DHCP_DECLINE = 4,
 	DHCP_ACK = 5,
 	DHCP_NAK = 6,
 	DHCP_RELEASE = 7,
@@ -95,7 +93,6 @@ enum dhcp_form {
 	DHCP_FORM_REBOOT,   /* REQUEST: may I go on with this `address`? */
 	DHCP_FORM_RENEW,    /* REQUEST to the lease's server alone, from the `address` in use */
 	DHCP_FORM_REBIND,   /* the same to all servers */
-	DHCP_FORM_DECLINE,  /* the `address` that this `server` gave is taken */
 	DHCP_FORM_RELEASE,  /* the `address` goes back to this `server` */
 	DHCP_FORMS
 };
@@ -106,7 +103,7 @@ struct dhcp_request {
 	uint16_t secs;        /* since the client began to ask */
 	const uint8_t *mac;   /* DHCP_MAC_BYTES */
 	struct ip address;    /* family 0 = none, in a DISCOVER only */
-	struct ip server;     /* used by SELECT, DECLINE and RELEASE */
+	struct ip server;     /* used by SELECT and RELEASE */
 	struct span hostname; /* told where it is a legal name */
 };
 

@@ -12,7 +12,9 @@
 #include <linux/vm_sockets.h>
 
 struct addr {
-	socklen_t len; /* 0 = none */
+	socklen_t len;    /* 0 = none */
+	const char *root; /* of a unix socket to connect to: the path is that in this directory, and
+			   * no symbolic link leads out of it; NULL: anywhere */
 	union {
 		struct sockaddr sa;
 		struct sockaddr_in in;

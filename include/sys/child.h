@@ -21,11 +21,11 @@ typedef void child_fn(struct child *c, int status);
 struct child {
 	child_fn *fn;
 	pid_t pid;   /* 0 = not running */
-	int exec_rc; /* in fn, of one that was launched: 0, or -errno when its exec failed */
+	int exec_rc; /* in fn: 0, or -errno when its exec failed */
 
 	/* private */
 	struct link link;
-	int exec_fd; /* pipe that tells; 0 = none */
+	int exec_fd; /* while it runs: the pipe that tells of its exec; -1 for a worker */
 };
 
 struct reaper {
@@ -60,8 +60,9 @@ struct child_spec {
 	const char *const *argv;      /* ends with NULL */
 	const char *const *envp;      /* ends with NULL; NULL = this process's own */
 	int in_fd, out_fd, err_fd;    /* become 0, 1, 2; -1 = /dev/null; they stay the caller's */
-	const char *const *log_paths; /* of a launch, instead of out_fd and err_fd: ends with NULL;
-				       * the first that can be opened is appended to */
+	const char *const *log_paths; /* instead of out_fd and err_fd: ends with NULL;
+				       * the first that is or can be made a regular file is
+				       * appended to */
 	bool new_group;               /* in a process group of its own */
 	int (*become)(void *arg);     /* instead of path, argv and envp, in the child: comes back
 				       * only with why it could not, which is told like an errno */
@@ -70,13 +71,9 @@ struct child_spec {
 };
 
 /* Starts a program and tracks it. Signals are unblocked and default in it, and no descriptor but 0,
- * 1 and 2 is open. 0, or -errno: also when exec fails, which is reported by the child over a
- * close-on-exec pipe; then no child is left. -EBUSY while it runs already; -ETIMEDOUT when the exec
- * itself hangs for seconds, which is the longest this can block. */
-int child_start(struct reaper *r, struct child *c, const struct child_spec *spec);
-
-/* The same without waiting for the exec, which hangs when the program's filesystem does: 0 says
- * that there is a child now, and fn will say what became of it. */
+ * 1, 2 and the one to keep is open. Its exec is not waited for, which hangs when the program's
+ * filesystem does: 0 says that there is a child now, and fn will say what became of it, c->exec_rc
+ * with it; or -errno. -EBUSY while it runs already. */
 int child_launch(struct reaper *r, struct child *c, const struct child_spec *spec);
 
 /* Starts a program and waits for its end: for a worker. Its status as from waitpid, or -errno. */

@@ -10,4 +10,8 @@
  * worker. */
 int clone_file(const char *from, const char *to, mode_t mode);
 
+/* The same where somebody may have put anything in the place of the source: -ELOOP when that is a
+ * symbolic link now. */
+int clone_file_of_others(const char *from, const char *to, mode_t mode);
+
 #endif

@@ -7,8 +7,8 @@
 #include <sys/types.h>
 
 /* Reads a whole file (also one of /proc, whose size is not known before) into buf[cap]. The number
- * of bytes, -EFBIG when it is larger than cap, or -errno. Blocks: for small files of local or
- * pseudo filesystems. */
+ * of bytes, -EFBIG when it is larger than cap, or -errno. Blocks, but not for the writer of a fifo:
+ * for small files of local or pseudo filesystems. */
 ssize_t fs_read_file(const char *path, void *buf, size_t cap);
 
 /* Writes all of `s`, waiting for a full descriptor. 0 or -errno. For workers and tools; never for

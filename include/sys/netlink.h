@@ -95,10 +95,7 @@ int netlink_addr_set(struct netlink *n, const struct netlink_addr *a);
 int netlink_addr_del(struct netlink *n, const struct netlink_addr *a);
 
 /* Adds the route; another one to the same prefix with the same metric is replaced. */
-int netlink_route_set(struct netlink *n, const struct netlink_route *r);
-
-/* The route that is like *r; protocol 0 stands for any. */
-int netlink_route_del(struct netlink *n, const struct netlink_route *r);
+int netlink_route_set(struct netlink *n, const struct netlink_route *route);
 
 /* --- events ----------------------------------------------------------------------------------- */
 

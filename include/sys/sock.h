@@ -20,7 +20,8 @@ int sock_udp_bind(const struct addr *a, int rcvbuf_bytes, bool *pktinfo);
 int sock_udp_connect(const struct addr *to);
 
 /* Begins to connect a stream; it is writable once connected, and sock_error() says how it went. A
- * unix socket whose backlog is full is -EAGAIN at once. */
+ * unix socket whose backlog is full is -EAGAIN at once. (One with a root directory needs /proc, and
+ * Linux 5.6.) */
 int sock_connect(const struct addr *to);
 
 /* Accepts one connection. -EAGAIN when there is none, or when the one that came is lost already

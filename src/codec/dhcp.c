@@ -466,7 +466,6 @@ static const struct form {
     [DHCP_FORM_REBOOT] = {DHCP_REQUEST, .address = true, .asks = true},
     [DHCP_FORM_RENEW] = {DHCP_REQUEST, .ciaddr = true, .asks = true},
     [DHCP_FORM_REBIND] = {DHCP_REQUEST, .ciaddr = true, .asks = true},
-    [DHCP_FORM_DECLINE] = {DHCP_DECLINE, .address = true, .server = true},
     [DHCP_FORM_RELEASE] = {DHCP_RELEASE, .ciaddr = true, .server = true},
 };
 
@@ -518,7 +517,7 @@ static void wishes_write(struct wr *w, struct span hostname)
 	wr_u8(w, OPTION_MAX_BYTES);
 	wr_u8(w, 2);
 	wr_u16be(w, PACKET_MAX_BYTES);
-	if (hostname.n < DHCP_HOSTNAME_BYTES && hostname_is_legal(hostname))
+	if (hostname.n <= HOSTNAME_BYTES && hostname_is_legal(hostname))
 		option_write(w, OPTION_HOSTNAME, hostname);
 }
 

@@ -39,7 +39,7 @@ enum event { TIMER, OFFER, ACK, NAK, EXPIRY, LINK_UP, LINK_DOWN, EVENTS };
 struct dhcp_client {
 	struct loop *loop;
 	struct dhcp_conf conf; /* its strings are the next two */
-	char ifname[IFNAMSIZ], hostname[DHCP_HOSTNAME_BYTES];
+	char ifname[IFNAMSIZ], hostname[HOSTNAME_BYTES + 1];
 
 	enum state state;
 	struct timer timer;      /* the state's next step */

@@ -112,7 +112,7 @@ static int start_command(struct firewall *fw, int complaint_fd)
 	text_join(text, sizeof text, "-w " LOCK_WAIT_SECS, fw->inserting ? " -I" : " -C",
 	    " FORWARD ", current_rule(fw));
 	split(text, argv);
-	return child_start(fw->reaper, &fw->command, &spec);
+	return child_launch(fw->reaper, &fw->command, &spec);
 }
 
 /* Starts the command that the first rule needs now. 0 or -errno. */
@@ -134,18 +134,17 @@ static int start(struct firewall *fw)
 	return 0;
 }
 
-/* Says why the first rule is not made. */
+/* Says why the first rule is not made, and goes on to the next. */
 static void not_started(struct firewall *fw, int rc)
 {
-	if (rc != -ENOENT) {
+	if (rc != -ENOENT)
 		log_warn("firewall", "cannot start iptables: a rule is missing",
 		    KV_STR("program", fw->iptables), KV_STR("rule", current_rule(fw)), KV_ERR(rc));
-		return;
-	}
-	if (!fw->told_absent)
+	else if (!fw->told_absent)
 		log_info("firewall", "there is no iptables: no rules are made",
 		    KV_STR("program", fw->iptables));
-	fw->told_absent = true;
+	fw->told_absent |= rc == -ENOENT;
+	next_rule(fw);
 }
 
 /* Starts the next command, if there is anything left to do. */
@@ -157,7 +156,6 @@ static void proceed(struct firewall *fw)
 		if (rc == 0)
 			return;
 		not_started(fw, rc);
-		next_rule(fw);
 	}
 }
 
@@ -178,21 +176,29 @@ static struct span read_complaint(int fd, char buf[COMPLAINT_BYTES])
 	return span_first(text, span_find(text, '\n'));
 }
 
+/* The rule is there, or cannot be made. */
+static void rule_is_done(struct firewall *fw, int code)
+{
+	char buf[COMPLAINT_BYTES];
+
+	if (code != 0)
+		log_warn("firewall", "iptables failed: a rule is missing",
+		    KV_STR("rule", current_rule(fw)), KV_NUM("status", code),
+		    KV_SPAN("message", read_complaint(fw->complaint_fd, buf)));
+	next_rule(fw);
+}
+
 static void command_ended(struct child *c, int status)
 {
 	struct firewall *fw = container_of(c, struct firewall, command);
 	int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	char buf[COMPLAINT_BYTES];
 
-	if (code == RULE_IS_ABSENT && !fw->inserting) {
+	if (c->exec_rc < 0)
+		not_started(fw, c->exec_rc);
+	else if (code == RULE_IS_ABSENT && !fw->inserting)
 		fw->inserting = true;
-	} else {
-		if (code != 0)
-			log_warn("firewall", "iptables failed: a rule is missing",
-			    KV_STR("rule", current_rule(fw)), KV_NUM("status", code),
-			    KV_SPAN("message", read_complaint(fw->complaint_fd, buf)));
-		next_rule(fw);
-	}
+	else
+		rule_is_done(fw, code);
 	let_go(fw);
 	proceed(fw);
 }

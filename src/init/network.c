@@ -492,7 +492,7 @@ static void look_at(void *ctx, const struct netlink_link *link)
 	if (place)
 		look->seen[place - look->network->places] = true;
 	link_event(&look->network->watch, link, false);
-	if (place && place->lease.prefix && place->link.carrier)
+	if (place && place->lease.lease_secs && place->link.carrier)
 		configure(place); /* its routes are gone if it was down for a moment */
 }
 

@@ -8,12 +8,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum {
-	EXEC_WAIT_MS = 5000, /* for a program that lies on a filesystem which hangs */
 	KILL_GRACE_MS = 500, /* for a worker to die of SIGKILL */
 	DRAIN_BURST = 256,   /* children that are waited for in one turn */
 };
@@ -76,7 +76,7 @@ void reaper_drain(struct reaper *r)
 		c = find(r, pid);
 		if (!c)
 			continue;
-		c->exec_rc = c->exec_fd ? exec_result(c->exec_fd, 0) : 0;
+		c->exec_rc = c->exec_fd < 0 ? 0 : exec_result(c->exec_fd, 0);
 		child_forget(c);
 		c->fn(c, status);
 	}
@@ -104,9 +104,10 @@ void reaper_kill_all(struct reaper *r, int sig)
 		kill(container_of(l, struct child, link)->pid, sig);
 }
 
-static void track(struct reaper *r, struct child *c, pid_t pid)
+static void track(struct reaper *r, struct child *c, pid_t pid, int exec_fd)
 {
 	c->pid = pid;
+	c->exec_fd = exec_fd;
 	list_append(&r->children, &c->link);
 }
 
@@ -115,9 +116,8 @@ void child_forget(struct child *c)
 	if (c->pid == 0)
 		return;
 	list_remove(&c->link);
-	if (c->exec_fd)
+	if (c->exec_fd >= 0)
 		close(c->exec_fd);
-	c->exec_fd = 0;
 	c->pid = 0;
 }
 
@@ -171,14 +171,29 @@ static int lift(int fd)
 	return above < 0 ? -errno : above;
 }
 
+/* An fd or -1. The directory may be one that others can write to, too: a fifo in it would hang the
+ * child, and a link lead elsewhere. */
+static int open_regular(const char *path)
+{
+	int fd = open(path,
+	    O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0640);
+	struct stat st;
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fcntl(fd, F_SETFL, O_APPEND) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 /* The log of a child that has none is /dev/null. */
 static int open_log(const char *const *paths)
 {
 	int fd = -1;
 
 	for (; fd < 0 && *paths; paths++)
-		fd = open(*paths, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
-		    0640);
+		fd = open_regular(*paths);
 	return fd;
 }
 
@@ -223,7 +238,7 @@ static _Noreturn void run_program(const struct child_spec *spec, int report_fd)
 	_exit(127);
 }
 
-/* One that is stuck in its exec is left to the reaper. */
+/* One that is late is left to the reaper. */
 static void bury(pid_t pid, int rc)
 {
 	kill(pid, SIGKILL);
@@ -252,35 +267,17 @@ static pid_t start(const struct child_spec *spec, int *report_fd)
 	return pid;
 }
 
-int child_start(struct reaper *r, struct child *c, const struct child_spec *spec)
-{
-	int report_fd, rc;
-	pid_t pid;
-
-	if (c->pid != 0)
-		return -EBUSY;
-	pid = start(spec, &report_fd);
-	if (pid < 0)
-		return pid;
-	rc = exec_result(report_fd, EXEC_WAIT_MS);
-	close(report_fd);
-	if (rc == 0)
-		track(r, c, pid);
-	else
-		bury(pid, rc);
-	return rc;
-}
-
 int child_launch(struct reaper *r, struct child *c, const struct child_spec *spec)
 {
+	int exec_fd;
 	pid_t pid;
 
 	if (c->pid != 0)
 		return -EBUSY;
-	pid = start(spec, &c->exec_fd);
+	pid = start(spec, &exec_fd);
 	if (pid < 0)
 		return pid;
-	track(r, c, pid);
+	track(r, c, pid, exec_fd);
 	return 0;
 }
 
@@ -413,7 +410,7 @@ int worker_start(
 	w->late = false;
 	w->status = 0;
 	w->child = (struct child){.fn = worker_ended};
-	track(r, &w->child, pid);
+	track(r, &w->child, pid, -1);
 	timer_init(&w->deadline, r->loop, worker_late);
 	if (timeout_ms)
 		timer_in(&w->deadline, timeout_ms * NS_PER_MS);

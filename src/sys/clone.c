@@ -61,24 +61,39 @@ static int copy(int from, int to)
 	return copy_sparse(from, to, st.st_size);
 }
 
-int clone_file(const char *from, const char *to, mode_t mode)
+static int copy_to(int in, const char *to, mode_t mode)
 {
-	int in = open(from, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	int out, rc;
+	int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	int rc;
 
-	if (in < 0)
+	if (out < 0)
 		return -errno;
-	out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-	if (out < 0) {
-		rc = -errno;
-		close(in);
-		return rc;
-	}
 	rc = copy(in, out);
 	if (close(out) < 0 && rc == 0)
 		rc = -errno;
-	close(in);
 	if (rc < 0)
 		unlink(to);
 	return rc;
+}
+
+static int clone(const char *from, int flags, const char *to, mode_t mode)
+{
+	int in = open(from, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags);
+	int rc;
+
+	if (in < 0)
+		return -errno;
+	rc = copy_to(in, to, mode);
+	close(in);
+	return rc;
+}
+
+int clone_file(const char *from, const char *to, mode_t mode)
+{
+	return clone(from, 0, to, mode);
+}
+
+int clone_file_of_others(const char *from, const char *to, mode_t mode)
+{
+	return clone(from, O_NOFOLLOW, to, mode);
 }

@@ -47,7 +47,7 @@ static ssize_t read_all(int fd, uint8_t *buf, size_t cap)
 
 ssize_t fs_read_file(const char *path, void *buf, size_t cap)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	ssize_t n;
 
 	if (fd < 0)
@@ -255,7 +255,7 @@ static int fault_reason(int fd, uint64_t at)
  * that shrank, or -errno. The kernel reads the mapping: where it cannot, write says EFAULT. */
 static int64_t copy_window(int fd, uint64_t at, uint64_t end, int out_fd)
 {
-	uint64_t base = at & ~((uint64_t)sysconf(_SC_PAGESIZE) - 1);
+	uint64_t base = at & ~((uint64_t)getpagesize() - 1);
 	size_t bytes = (size_t)(end - base);
 	size_t done = (size_t)(at - base);
 	uint8_t *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, (off_t)base);

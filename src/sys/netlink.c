@@ -490,20 +490,27 @@ static int list(struct netlink *n, const struct kind *kind, struct answer *a)
 	return -EAGAIN;
 }
 
-static int by_index(const void *a, const void *b)
+/* The kernel tells of them nearly in that order. */
+static void sort_by_index(struct netlink_link *link, size_t n)
 {
-	const struct netlink_link *x = a, *y = b;
-	return (x->index > y->index) - (x->index < y->index);
+	for (size_t i = 1; i < n; i++) {
+		struct netlink_link moved = link[i];
+		size_t at = i;
+
+		for (; at > 0 && link[at - 1].index > moved.index; at--)
+			link[at] = link[at - 1];
+		link[at] = moved;
+	}
 }
 
 int netlink_links(struct netlink *n, netlink_link_fn *fn, void *ctx)
 {
 	struct answer a;
 	int rc = list(n, &links, &a);
-	const struct netlink_link *link = (const void *)a.items.p;
+	struct netlink_link *link = (void *)a.items.p;
 
-	if (rc == 0 && a.items.n)
-		qsort(a.items.p, a.items.n, sizeof *link, by_index);
+	if (rc == 0)
+		sort_by_index(link, a.items.n);
 	for (size_t i = 0; rc == 0 && i < a.items.n; i++)
 		fn(ctx, &link[i]);
 	free(a.items.p);
@@ -634,8 +641,7 @@ int netlink_addr_del(struct netlink *n, const struct netlink_addr *a)
 	return rc == -EADDRNOTAVAIL || rc == -ENODEV || rc == -ENXIO ? 0 : rc;
 }
 
-static int change_route(
-    struct netlink *n, uint16_t type, uint16_t flags, const struct netlink_route *route)
+int netlink_route_set(struct netlink *n, const struct netlink_route *route)
 {
 	struct rtmsg info = {
 	    .rtm_family = family_of(&route->to),
@@ -647,7 +653,8 @@ static int change_route(
 	};
 	struct request r;
 
-	begin(&r, type, NLM_F_ACK | flags, span_of(&info, sizeof info));
+	begin(&r, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
+	    span_of(&info, sizeof info));
 	put(&r, RTA_DST, ip_bytes(&route->to));
 	if (route->via.family)
 		put(&r, RTA_GATEWAY, ip_bytes(&route->via));
@@ -656,17 +663,6 @@ static int change_route(
 	put_u32(&r, RTA_OIF, (uint32_t)route->index);
 	put_u32(&r, RTA_PRIORITY, route->metric);
 	return change(n, &r);
-}
-
-int netlink_route_set(struct netlink *n, const struct netlink_route *r)
-{
-	return change_route(n, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, r);
-}
-
-int netlink_route_del(struct netlink *n, const struct netlink_route *r)
-{
-	int rc = change_route(n, RTM_DELROUTE, 0, r);
-	return rc == -ESRCH || rc == -ENODEV ? 0 : rc;
 }
 
 /* --- events ----------------------------------------------------------------------------------- */

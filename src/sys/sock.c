@@ -1,11 +1,18 @@
 #include "sys/sock.h"
 
+#include "base/cursor.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/openat2.h>
+
+enum { FIND_TRIES = 100 }; /* of openat2(2), which others may disturb */
 
 static int socket_new(const struct addr *a, int type)
 {
@@ -158,11 +165,53 @@ int sock_udp_connect(const struct addr *to)
 	return fd_or_error(fd, connect(fd, &to->u.sa, to->len) < 0 ? -errno : 0);
 }
 
+/* What stands at a path for a process with that root directory: an fd, or -errno. */
+static int find_in_root(const char *root, const char *path)
+{
+	const struct open_how how = {
+	    .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	unsigned tries = 0;
+	long fd;
+
+	if (dir < 0)
+		return -errno;
+	do /* -EAGAIN: with "..", when anything at all was renamed or mounted meanwhile */
+		fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
+	while (fd < 0 && errno == EAGAIN && ++tries < FIND_TRIES);
+	if (fd < 0)
+		fd = errno == EAGAIN ? -EBUSY : -errno;
+	close(dir);
+	return (int)fd;
+}
+
+/* Once it is found, nothing can be put in its place. */
+static int connect_in_root(const struct addr *to)
+{
+	int at = find_in_root(to->root, to->u.un.sun_path);
+	char path[32];
+	struct wr w = wr_of(path, sizeof path);
+	struct addr found;
+	int fd;
+
+	if (at < 0)
+		return at;
+	wr_str(&w, "/proc/self/fd/");
+	wr_dec(&w, (uint64_t)at);
+	wr_nul(&w);
+	addr_unix(path, &found);
+	fd = sock_connect(&found);
+	close(at);
+	return fd;
+}
+
 int sock_connect(const struct addr *to)
 {
-	int fd = socket_new(to, SOCK_STREAM);
-	int rc = 0;
+	int fd, rc = 0;
 
+	if (to->root)
+		return connect_in_root(to);
+	fd = socket_new(to, SOCK_STREAM);
 	if (fd < 0)
 		return fd;
 	no_delay(fd, to);

@@ -99,37 +99,46 @@ static void read_uptime(struct sysinfo_report *out)
 		out->uptime_secs = (uint64_t)ts.tv_sec;
 }
 
-struct reachable {
-	struct netlink netlink;
+/* Addresses of all interfaces, in the order of the kernel. */
+struct candidates {
+	struct netlink_addr addrs[4 * SYSINFO_ADDRS];
+	size_t n;
 	struct sysinfo_report *out;
 };
 
 static void see_addr(void *ctx, const struct netlink_addr *addr)
 {
-	struct sysinfo_report *out = ((struct reachable *)ctx)->out;
+	struct candidates *c = ctx;
 
-	if (out->n_addrs < SYSINFO_ADDRS && !ip_is_loopback(&addr->ip) &&
+	if (c->n < sizeof c->addrs / sizeof *c->addrs && !ip_is_loopback(&addr->ip) &&
 	    !ip_is_link_local(&addr->ip))
-		out->addrs[out->n_addrs++] = addr->ip;
+		c->addrs[c->n++] = *addr;
 }
 
 static void see_link(void *ctx, const struct netlink_link *link)
 {
-	struct reachable *r = ctx;
+	const struct candidates *c = ctx;
+	struct sysinfo_report *out = c->out;
 
-	if ((link->flags & IFF_UP) && !(link->flags & IFF_LOOPBACK))
-		netlink_addrs(&r->netlink, link->index, see_addr, r);
+	if (!(link->flags & IFF_UP) || (link->flags & IFF_LOOPBACK))
+		return;
+	for (size_t i = 0; i < c->n && out->n_addrs < SYSINFO_ADDRS; i++)
+		if (c->addrs[i].index == link->index)
+			out->addrs[out->n_addrs++] = c->addrs[i].ip;
 }
 
-/* The addresses that others may reach this machine by. */
+/* The addresses that others may reach this machine by, interface by interface. Two lists, and not
+ * one for each interface: there may be thousands. */
 static void read_addresses(struct sysinfo_report *out)
 {
-	struct reachable r = {.out = out};
+	struct candidates c = {.out = out};
+	struct netlink netlink;
 
-	if (netlink_open(&r.netlink) < 0)
+	if (netlink_open(&netlink) < 0)
 		return;
-	netlink_links(&r.netlink, see_link, &r);
-	netlink_close(&r.netlink);
+	netlink_addrs(&netlink, 0, see_addr, &c);
+	netlink_links(&netlink, see_link, &c);
+	netlink_close(&netlink);
 }
 
 void sysinfo_read(struct sysinfo_report *out)

@@ -7,20 +7,14 @@
 #include <unistd.h>
 
 /* The end of the file. How many bytes, or -errno. */
-static ssize_t read_end(const char *path, char *buf, size_t cap)
+static ssize_t read_end(int fd, char *buf, size_t cap)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	ssize_t n;
 
-	if (fd < 0)
-		return -errno;
 	if (lseek(fd, -(off_t)cap, SEEK_END) < 0)
 		lseek(fd, 0, SEEK_SET);
 	n = read(fd, buf, cap);
-	if (n < 0)
-		n = -errno;
-	close(fd);
-	return n;
+	return n < 0 ? -errno : n;
 }
 
 /* Where the last lines begin. */
@@ -34,11 +28,11 @@ static size_t begin_of(struct span text, unsigned lines)
 	return at;
 }
 
-int tail_lines(const char *path, unsigned lines, char *out, size_t cap)
+int tail_lines_of(int fd, unsigned lines, char *out, size_t cap)
 {
 	char buf[TAIL_READ_BYTES];
 	struct wr w = wr_of(out, cap);
-	ssize_t n = read_end(path, buf, sizeof buf);
+	ssize_t n = read_end(fd, buf, sizeof buf);
 	struct span text = span_of(buf, n < 0 ? 0 : (size_t)n);
 
 	if (n < 0)
@@ -54,4 +48,14 @@ int tail_lines(const char *path, unsigned lines, char *out, size_t cap)
 	}
 	wr_nul(&w);
 	return 0;
+}
+
+int tail_lines(const char *path, unsigned lines, char *out, size_t cap)
+{
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int rc = fd < 0 ? -errno : tail_lines_of(fd, lines, out, cap);
+
+	if (fd >= 0)
+		close(fd);
+	return rc;
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +36,18 @@ static void setup(void)
 	ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
 	reaper_init(&reaper, &loop);
 	fds = fault_fds();
+}
+
+/* Of one child, which is left for the reaper to bury. */
+static void await_death(idtype_t type, id_t id)
+{
+	siginfo_t info;
+	int rc;
+
+	do
+		rc = waitid(type, id, &info, WEXITED | WNOWAIT);
+	while (rc < 0 && errno == EINTR);
+	ck_assert_int_eq(rc, 0);
 }
 
 /* Waits for what was forgotten, too: the reaper buries it. */
@@ -70,7 +83,7 @@ static void turn_until(const bool *condition)
 struct program {
 	struct child child;
 	bool ended;
-	int status;
+	int status, exec_rc;
 	struct program *next; /* started at the end of this one */
 };
 
@@ -86,8 +99,9 @@ static void ended(struct child *c, int status)
 	ck_assert_int_eq(c->pid, 0);
 	p->ended = true;
 	p->status = status;
+	p->exec_rc = c->exec_rc;
 	if (p->next)
-		ck_assert_int_eq(child_start(&reaper, &p->next->child, &true_spec), 0);
+		ck_assert_int_eq(child_launch(&reaper, &p->next->child, &true_spec), 0);
 }
 
 /* Runs a shell script with its output in `out`; returns its exit status. */
@@ -99,7 +113,7 @@ static int run(const char *script, const char *const *envp, char *out, size_t ca
 	size_t n = 0;
 
 	ck_assert_int_eq(pipe2(pipe_fds, O_CLOEXEC), 0);
-	ck_assert_int_eq(child_start(&reaper, &p.child,
+	ck_assert_int_eq(child_launch(&reaper, &p.child,
 			     &(struct child_spec){.path = "/bin/sh",
 				 .argv = argv,
 				 .envp = envp,
@@ -190,7 +204,7 @@ START_TEST(puts_crossed_descriptors_in_place)
 	ck_assert_int_eq(dup2(out[1], 0), 0);
 	ck_assert_int_eq(dup2(in[0], 1), 1);
 	ck_assert_int_eq(
-	    child_start(&reaper, &p.child,
+	    child_launch(&reaper, &p.child,
 		&(struct child_spec){
 		    .path = "/bin/cat", .argv = argv, .in_fd = 1, .out_fd = 0, .err_fd = 0}),
 	    0);
@@ -215,9 +229,13 @@ START_TEST(needs_no_open_descriptors)
 		ck_assert_int_eq(close(fd), 0);
 		fds--;
 	}
-	ck_assert_int_eq(child_start(&reaper, &p.child, &absent), -ENOENT);
-	ck_assert_int_eq(child_start(&reaper, &p.child, &true_spec), 0);
+	ck_assert_int_eq(child_launch(&reaper, &p.child, &absent), 0);
 	turn_until(&p.ended);
+	ck_assert_int_eq(p.exec_rc, -ENOENT);
+	p.ended = false;
+	ck_assert_int_eq(child_launch(&reaper, &p.child, &true_spec), 0);
+	turn_until(&p.ended);
+	ck_assert_int_eq(p.exec_rc, 0);
 	ck_assert_int_eq(p.status, 0);
 	teardown();
 }
@@ -231,12 +249,12 @@ START_TEST(makes_a_group_when_asked)
 	struct program mine = {.child.fn = ended}, own = {.child.fn = ended};
 
 	setup();
-	ck_assert_int_eq(child_start(&reaper, &mine.child, &spec), 0);
+	ck_assert_int_eq(child_launch(&reaper, &mine.child, &spec), 0);
 	spec.new_group = true;
-	ck_assert_int_eq(child_start(&reaper, &own.child, &spec), 0);
+	ck_assert_int_eq(child_launch(&reaper, &own.child, &spec), 0);
 	ck_assert_int_eq(getpgid(mine.child.pid), getpgrp());
 	ck_assert_int_eq(getpgid(own.child.pid), own.child.pid);
-	ck_assert_int_eq(child_start(&reaper, &own.child, &spec), -EBUSY);
+	ck_assert_int_eq(child_launch(&reaper, &own.child, &spec), -EBUSY);
 	ck_assert_uint_eq(reaper_count(&reaper), 2);
 	reaper_kill_all(&reaper, SIGTERM);
 	turn_until(&mine.ended);
@@ -264,10 +282,11 @@ START_TEST(tells_why_it_cannot_exec)
 		struct child_spec spec = true_spec;
 
 		spec.path = cases[i].path;
-		ck_assert_int_eq(child_start(&reaper, &p.child, &spec), cases[i].rc);
+		ck_assert_int_eq(child_launch(&reaper, &p.child, &spec), 0);
+		turn_until(&p.ended);
+		ck_assert_int_eq(p.exec_rc, cases[i].rc);
 		ck_assert_int_eq(p.child.pid, 0);
 		ck_assert_uint_eq(fault_children(), 0); /* not even a zombie */
-		ck_assert(!p.ended);
 	}
 	teardown();
 }
@@ -280,13 +299,15 @@ static void start_fails(const char *call, int err)
 	FAULT_EACH(call, err)
 	{
 		struct program p = {.child.fn = ended};
-		int rc = child_start(&reaper, &p.child, &true_spec);
+		int rc = child_launch(&reaper, &p.child, &true_spec);
 
-		ck_assert(rc == 0 || rc == -err);
 		ck_assert_uint_eq(fault_children(), rc == 0);
-		failed += rc < 0;
-		if (rc == 0)
+		if (rc == 0) {
 			turn_until(&p.ended);
+			rc = p.exec_rc;
+		}
+		ck_assert(rc == 0 || rc == -err);
+		failed += rc < 0;
 		ck_assert_uint_eq(fault_fds(), fds);
 	}
 	ck_assert_uint_gt(failed, 0);
@@ -299,29 +320,30 @@ START_TEST(failed_start_leaves_nothing)
 	start_fails("fork", EAGAIN);
 	start_fails("open", ENFILE);
 	start_fails("execve", ENOEXEC);
-	fault_arm("read", 1, EIO, false);
-	ck_assert_int_eq(child_start(&reaper, &(struct child){.fn = ended}, &true_spec), -EIO);
-	ck_assert(fault_disarm());
-	ck_assert_uint_eq(fault_children(), 0);
 	teardown();
 }
 END_TEST
 
 START_TEST(interruptions_do_not_show)
 {
+	struct program absent = {.child.fn = ended};
+
 	setup();
 	FAULT_EACH("waitpid", EINTR)
 	{
 		struct program p = {.child.fn = ended};
 
-		ck_assert_int_eq(child_start(&reaper, &p.child, &true_spec), 0);
+		ck_assert_int_eq(child_launch(&reaper, &p.child, &true_spec), 0);
 		turn_until(&p.ended);
 	}
-	fault_arm("read", 1, EINTR, false);
-	ck_assert_int_eq(child_start(&reaper, &(struct child){.fn = ended},
+	ck_assert_int_eq(child_launch(&reaper, &absent.child,
 			     &(struct child_spec){.path = "/nowhere", .argv = run_true}),
-	    -ENOENT);
+	    0);
+	await_death(P_PID, (id_t)absent.child.pid);
+	fault_arm("read", 2, EINTR, false); /* the second is of what the exec came to */
+	turn_until(&absent.ended);
 	ck_assert(fault_disarm());
+	ck_assert_int_eq(absent.exec_rc, -ENOENT);
 	teardown();
 }
 END_TEST
@@ -334,7 +356,7 @@ START_TEST(buries_what_is_not_tracked)
 	for (unsigned i = 0; i < 10; i++)
 		if (fork() == 0)
 			_exit(0);
-	ck_assert_int_eq(child_start(&reaper, &p.child, &true_spec), 0);
+	ck_assert_int_eq(child_launch(&reaper, &p.child, &true_spec), 0);
 	child_forget(&p.child);
 	child_forget(&p.child);
 	check_nothing_left();
@@ -349,7 +371,7 @@ START_TEST(end_may_start_another)
 	struct program first = {.child.fn = ended, .next = &second};
 
 	setup();
-	ck_assert_int_eq(child_start(&reaper, &first.child, &true_spec), 0);
+	ck_assert_int_eq(child_launch(&reaper, &first.child, &true_spec), 0);
 	turn_until(&second.ended);
 	ck_assert(first.ended);
 	teardown();
@@ -668,14 +690,14 @@ START_TEST(report_that_cannot_be_read_is_a_failure)
 
 	setup();
 	ck_assert_int_eq(worker_start(&j.worker, &reaper, say_hello, NULL, 10000), 0);
-	usleep(20000);
+	await_death(P_ALL, 0);
 	fault_arm("read", 2, EINTR, false); /* the first is the signalfd's */
 	turn_until(&j.ended);
 	ck_assert(fault_disarm());
 	ck_assert_str_eq(j.report, "hello");
 	j.ended = false;
 	ck_assert_int_eq(worker_start(&j.worker, &reaper, say_hello, NULL, 10000), 0);
-	usleep(20000);
+	await_death(P_ALL, 0);
 	fault_arm("read", 2, EIO, false);
 	turn_until(&j.ended);
 	ck_assert(fault_disarm());
@@ -711,8 +733,9 @@ static int fills_its_report(void *arg, int report_fd)
 static int hangs(void *arg, int report_fd)
 {
 	(void)arg, (void)report_fd;
-	for (;;)
-		pause();
+	while (pause() < 0)
+		;
+	return 0;
 }
 
 START_TEST(a_worker_is_run_to_its_end)
@@ -819,6 +842,107 @@ START_TEST(a_launch_does_not_wait_for_the_exec)
 }
 END_TEST
 
+/* What stands between the fork and the exec, with the one descriptor that is kept. */
+struct becoming {
+	int kept, other;
+	int rc; /* that it comes to; 0: it is the program */
+};
+
+static int become_shell(void *arg)
+{
+	const struct becoming *b = arg;
+	char script[64];
+
+	if (fcntl(b->other, F_GETFD) >= 0)
+		return -EEXIST;
+	if (write(b->kept, "k", 1) != 1)
+		return -errno;
+	if (b->rc < 0)
+		return b->rc;
+	snprintf(script, sizeof script, "test -e /proc/self/fd/%d || exit 5", b->kept);
+	execl("/bin/sh", "sh", "-c", script, (char *)NULL);
+	return -errno;
+}
+
+static void launch_becoming(struct becoming *b, int keep_fd, int exec_rc)
+{
+	const struct child_spec spec = {.in_fd = -1,
+	    .out_fd = -1,
+	    .err_fd = -1,
+	    .become = become_shell,
+	    .become_arg = b,
+	    .keep_fd = keep_fd};
+
+	launched.ended = false;
+	launched.child.fn = launched_ended;
+	ck_assert_int_eq(child_launch(&reaper, &launched.child, &spec), 0);
+	turn_until(&launched.ended);
+	ck_assert_int_eq(launched.exec_rc, exec_rc);
+	ck_assert(WIFEXITED(launched.status));
+	ck_assert_int_eq(WEXITSTATUS(launched.status), exec_rc ? 127 : 5);
+}
+
+START_TEST(a_child_becomes_its_program_in_its_own_way)
+{
+	struct becoming b;
+	int low[2], high;
+	char said[8];
+
+	setup();
+	ck_assert_int_eq(pipe2(low, O_CLOEXEC), 0);
+	high = fcntl(low[1], F_DUPFD_CLOEXEC, 200);
+	b = (struct becoming){.kept = low[1], .other = high};
+	launch_becoming(&b, low[1], 0);
+	b = (struct becoming){.kept = high, .other = low[1]};
+	launch_becoming(&b, high, 0);
+	ck_assert_int_eq(read(low[0], said, sizeof said), 2);
+	b.rc = -EPERM; /* it could not */
+	launch_becoming(&b, high, -EPERM);
+	ck_assert_int_eq(read(low[0], said, sizeof said), 1);
+	launch_becoming(&b, 0, -EBADF); /* nothing is kept */
+	close(low[0]);
+	close(low[1]);
+	close(high);
+	teardown();
+}
+END_TEST
+
+/* In a directory that others can write to a log may be anything. */
+START_TEST(a_log_is_a_file_and_nothing_else)
+{
+	const char *const argv[] = {"sh", "-c", "echo out", NULL};
+	const char *const logs[] = {
+	    "/tmp/test_child.fifo", "/tmp/test_child.link", "/tmp/test_child.log", NULL};
+	const struct child_spec spec = {
+	    .path = "/bin/sh", .argv = argv, .in_fd = -1, .log_paths = logs};
+	char text[16];
+	int fifo = -1, log;
+
+	setup();
+	for (size_t i = 0; logs[i]; i++)
+		unlink(logs[i]);
+	ck_assert_int_eq(mkfifo(logs[0], 0600), 0);
+	ck_assert_int_eq(symlink("/dev/full", logs[1]), 0);
+	launched.child.fn = launched_ended;
+	for (int i = 0; i < 2; i++) {
+		launched.ended = false;
+		ck_assert_int_eq(child_launch(&reaper, &launched.child, &spec), 0);
+		turn_until(&launched.ended);
+		if (i == 0) /* somebody listens now */
+			fifo = open(logs[0], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	ck_assert_int_eq(read(fifo, text, sizeof text), 0);
+	log = open(logs[2], O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(read(log, text, sizeof text), 8);
+	ck_assert_mem_eq(text, "out\nout\n", 8);
+	close(log);
+	close(fifo);
+	for (size_t i = 0; logs[i]; i++)
+		unlink(logs[i]);
+	teardown();
+}
+END_TEST
+
 START_TEST(a_worker_that_cannot_run_leaves_nothing)
 {
 	static const char *const calls[] = {"pipe2", "fork", "read"};
@@ -888,10 +1012,8 @@ START_TEST(a_storm_of_ends_takes_turns)
 		if (pid == 0)
 			_exit(0);
 		ck_assert_int_gt(pid, 0);
+		await_death(P_PID, (id_t)pid);
 	}
-	while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOWAIT) < 0)
-		;
-	usleep(200000);
 	ck_assert(!reaper_is_alone());
 	reaper_drain(&reaper);
 	ck_assert(!reaper_is_alone()); /* the rest has to wait for the loop's other business */
@@ -933,6 +1055,8 @@ Suite *suite(void)
 	    a_worker_that_cannot_run_leaves_nothing,
 	    a_detached_worker_is_not_waited_for,
 	    a_launch_does_not_wait_for_the_exec,
+	    a_child_becomes_its_program_in_its_own_way,
+	    a_log_is_a_file_and_nothing_else,
 	    a_program_is_run_to_its_end,
 	    a_storm_of_ends_takes_turns,
 	    NULL,

@@ -119,6 +119,11 @@ START_TEST(a_link_is_followed_to_its_file)
 	ck_assert_int_eq(symlink("from", link_path), 0);
 	ck_assert_int_eq(clone_file(link_path, to, 0600), 0);
 	assert_same();
+	unlink(to);
+	ck_assert_int_eq(clone_file_of_others(link_path, to, 0600), -ELOOP);
+	ck_assert_int_ne(access(to, F_OK), 0);
+	ck_assert_int_eq(clone_file_of_others(from, to, 0600), 0);
+	assert_same();
 	unlink(link_path);
 	teardown();
 }

@@ -41,7 +41,7 @@ struct sent {
 	uint32_t xid;
 	uint16_t secs;
 	uint64_t at_ns;
-	char hostname[DHCP_HOSTNAME_BYTES];
+	char hostname[HOSTNAME_BYTES + 1];
 };
 
 static struct {

@@ -79,6 +79,18 @@ START_TEST(reads_up_to_the_limit)
 }
 END_TEST
 
+/* In a directory that others can write to, a file may be anything. */
+START_TEST(does_not_wait_for_a_writer)
+{
+	char buf[8];
+
+	setup();
+	ck_assert_int_eq(mkfifo(path, 0600), 0);
+	ck_assert_int_eq(fs_read_file(path, buf, sizeof buf), 0);
+	teardown();
+}
+END_TEST
+
 START_TEST(reads_in_pieces)
 {
 	setup();
@@ -546,6 +558,7 @@ Suite *suite(void)
 {
 	const TTest *const tests[] = {
 	    reads_up_to_the_limit,
+	    does_not_wait_for_a_writer,
 	    reads_in_pieces,
 	    reads_pseudo_files,
 	    interruptions_do_not_show,

@@ -51,7 +51,7 @@ static void teardown(void)
 /* A message under construction, independent of the code under test. */
 struct message {
 	size_t n;
-	_Alignas(4) uint8_t bytes[512];
+	_Alignas(4) uint8_t bytes[4096];
 };
 
 static void add(struct message *m, const void *p, size_t n)
@@ -527,10 +527,6 @@ static void check_route_life(struct netlink_route r, struct ip other, uint32_t m
 	ck_assert_int_eq(netlink_route_set(&netlink, &r), 0);
 	ck_assert_uint_eq(routes_to(r.to, r.prefix, &found), 1);
 	ck_assert(ip_eq(&found.via, &other));
-
-	for (int twice = 0; twice < 2; twice++)
-		ck_assert_int_eq(netlink_route_del(&netlink, &r), 0);
-	ck_assert_uint_eq(routes_to(r.to, r.prefix, &found), 0);
 }
 
 static void give_addr(int index, const char *ip, uint8_t prefix)
@@ -596,9 +592,6 @@ START_TEST(sets_on_link_routes)
 	ck_assert_uint_eq(found.via.family, 0);
 	ck_assert_uint_eq(found.src.family, 0);
 	ck_assert_uint_eq(found.scope, RT_SCOPE_LINK);
-	r.index = p.there; /* it is another one's, and stays */
-	ck_assert_int_eq(netlink_route_del(&netlink, &r), 0);
-	ck_assert_uint_eq(routes_to(r.to, 32, &found), 1);
 	/* The kernel's own, of the subnet. */
 	ck_assert_uint_eq(routes_to(ip_v4(10, 1, 1, 0), 24, &found), 1);
 	ck_assert_uint_eq(found.protocol, RTPROT_KERNEL);
@@ -618,7 +611,6 @@ START_TEST(lists_routes_of_the_main_table_only)
 	give_addr(p.here, "10.1.1.2", 24);
 	ck_assert_int_eq(netlink_route_set(&netlink, &r), 0);
 	ck_assert_uint_eq(routes_to(r.to, 24, &found), 0);
-	ck_assert_int_eq(netlink_route_del(&netlink, &r), 0);
 	/* 10.1.1.2/32 is in the table of local ones. */
 	ck_assert_uint_eq(routes_to(ip_v4(10, 1, 1, 2), 32, &found), 0);
 	teardown();
@@ -635,11 +627,9 @@ START_TEST(refuses_a_gateway_out_of_reach)
 	r.index = p.here;
 	give_addr(p.here, "10.1.1.2", 24);
 	ck_assert_int_eq(netlink_route_set(&netlink, &r), -ENETUNREACH);
-	ck_assert_int_eq(netlink_route_del(&netlink, &r), 0);
 	r.index = 9999;
 	r.via.family = 0;
 	ck_assert_int_eq(netlink_route_set(&netlink, &r), -ENODEV);
-	ck_assert_int_eq(netlink_route_del(&netlink, &r), 0);
 	teardown();
 }
 END_TEST
@@ -1114,13 +1104,13 @@ END_TEST
 /* A list without end is read to its end, so that the next request finds the socket free. */
 static void write_endless_list(void)
 {
-	for (uint32_t i = 0; i <= NETLINK_LIST_MAX; i += 4) {
-		struct message d = {0};
+	enum { AT_ONCE = 64 };
+	struct message d = {0};
 
-		for (int j = 0; j < 4; j++)
-			add_message(&d, link_message((int)i + j, "x"), 1, 0);
+	for (int i = 1; i <= AT_ONCE; i++)
+		add_message(&d, link_message(i, "x"), 1, 0);
+	for (uint32_t n = 0; n <= NETLINK_LIST_MAX; n += AT_ONCE)
 		answer(span_of_message(&d));
-	}
 }
 
 START_TEST(bounds_a_list)

@@ -231,6 +231,22 @@ static const char *addresses(const char *name)
 	return l.text;
 }
 
+static void take_valid_secs(void *ctx, const struct netlink_addr *a)
+{
+	if (a->ip.family == 4)
+		*(uint32_t *)ctx = a->valid_secs;
+}
+
+/* Of the interface's IPv4 address. */
+static uint32_t valid_secs(const char *name)
+{
+	uint32_t secs = 0;
+
+	ck_assert_int_eq(
+	    netlink_addrs(&netlink, (int)if_nametoindex(name), take_valid_secs, &secs), 0);
+	return secs;
+}
+
 static void list_route(void *ctx, const struct netlink_route *r)
 {
 	struct listing *l = ctx;
@@ -450,6 +466,30 @@ START_TEST(events_that_were_lost_are_looked_up)
 }
 END_TEST
 
+/* What is only kept so far has no time of its own that could be told to the kernel. */
+START_TEST(a_kept_address_outlives_lost_events)
+{
+	struct network_conf keep = conf;
+	struct netlink_addr forever = {
+	    .ip = plain.address, .prefix = plain.prefix, .valid_secs = NETLINK_FOREVER};
+
+	keep.mode = NETWORK_KEEP;
+	if (!setup(ONE_LINK " && ip link set eth0 up"))
+		return;
+	forever.index = (int)if_nametoindex("eth0");
+	ck_assert_int_eq(netlink_addr_set(&netlink, &forever), 0);
+	shell("mkdir /run/arcbox && printf 10.9.0.15 >/run/arcbox/lease-first.eth0");
+	start(&keep);
+	ck_assert_uint_eq(dhcp.n, 1);
+	shell("ip link add cni0 type veth peer name cni1"); /* an event */
+	fault_arm("recvmsg", 1, ENOBUFS, false);
+	turn();
+	ck_assert(fault_disarm());
+	ck_assert_uint_eq(valid_secs("eth0"), NETLINK_FOREVER);
+	teardown();
+}
+END_TEST
+
 START_TEST(a_lease_is_kept_for_the_next_process)
 {
 	struct network_conf keep = conf;
@@ -590,6 +630,7 @@ Suite *suite(void)
 	    links_go_down_and_up,
 	    interfaces_come_and_go,
 	    events_that_were_lost_are_looked_up,
+	    a_kept_address_outlives_lost_events,
 	    a_lease_is_kept_for_the_next_process,
 	    a_lease_that_is_refused_to_the_next_process_goes,
 	    a_listing_that_fails_is_done_again,

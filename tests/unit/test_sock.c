@@ -150,6 +150,61 @@ START_TEST(connects_over_unix)
 }
 END_TEST
 
+static int listen_at(const char *at)
+{
+	struct addr a;
+	int fd;
+
+	ck_assert_int_eq(addr_unix(at, &a), E_OK);
+	fd = sock_listen(&a, 4);
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+/* 0 or -errno. */
+static int connect_in(const char *root, const char *at)
+{
+	struct addr a;
+	int fd;
+
+	ck_assert_int_eq(addr_unix(at, &a), E_OK);
+	a.root = root;
+	fd = sock_connect(&a);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+START_TEST(links_lead_not_out_of_a_root)
+{
+	char root[64], at[300];
+	int outside, inside;
+
+	setup();
+	snprintf(root, sizeof root, "%s/root", dir);
+	ck_assert_int_eq(mkdir(root, 0700), 0);
+	snprintf(at, sizeof at, "%s/in", root);
+	outside = listen_at(path);
+	inside = listen_at(at);
+	snprintf(at, sizeof at, "ln -s ../s %s/up; ln -s %s %s/out; ln -s /in %s/top", root, path,
+	    root, root);
+	ck_assert_int_eq(system(at), 0);
+	ck_assert_int_eq(connect_in(root, "/in"), 0);
+	ck_assert_int_eq(connect_in(root, "/top"), 0);
+	ck_assert_int_eq(connect_in(root, "/up"), -ENOENT);
+	ck_assert_int_eq(connect_in(root, "/out"), -ENOENT);
+	ck_assert_int_eq(connect_in(root, "../s"), -ENOENT);
+	ck_assert_int_eq(connect_in(path, "/in"), -ENOTDIR);
+	close(inside);
+	ck_assert_int_eq(connect_in(root, "/in"), -ECONNREFUSED);
+	close(outside);
+	snprintf(at, sizeof at, "rm -r %s", root);
+	ck_assert_int_eq(system(at), 0);
+	teardown();
+}
+END_TEST
+
 START_TEST(refused_connection_is_an_error)
 {
 	struct addr a = addr_of("tcp:127.0.0.1:0");
@@ -486,6 +541,7 @@ Suite *suite(void)
 	    connects_over_tcp,
 	    connects_over_tcp6,
 	    connects_over_unix,
+	    links_lead_not_out_of_a_root,
 	    refused_connection_is_an_error,
 	    full_backlog_of_a_unix_socket_is_eagain,
 	    unix_listener_is_private,

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 
@@ -73,6 +74,28 @@ START_TEST(lists_addresses_of_others_use)
 }
 END_TEST
 
+/* Among thousands of containers one request for each interface would take seconds. */
+START_TEST(asks_for_two_lists_however_many_interfaces)
+{
+	if (unshare(CLONE_NEWNET) < 0) {
+		skip_test("namespaces need root");
+		return;
+	}
+	ck_assert_int_eq(system("ip link set lo up && ip link add eth1 type veth peer name eth2 && "
+				"ip addr add 192.0.2.1/24 dev eth1 && ip link set eth1 up && "
+				"ip addr add 192.0.2.3/24 dev eth2 && "
+				"ip addr add 2001:db8::1/64 dev eth1 nodad && "
+				"ip link add eth3 type veth peer name eth4 && ip link set eth3 up"),
+	    0);
+	fault_arm("sendto", 3, EIO, false);
+	read_report();
+	ck_assert(!fault_disarm());
+	ck_assert_uint_eq(report.n_addrs, 2);
+	ck_assert(report.addrs[0].family == 4 && report.addrs[0].b[3] == 1);
+	ck_assert(report.addrs[1].family == 6 && report.addrs[1].b[15] == 1);
+}
+END_TEST
+
 START_TEST(leaves_out_what_cannot_be_read)
 {
 	fault_arm("open", 1, ENOENT, true);
@@ -94,6 +117,7 @@ Suite *suite(void)
 	    reads_figures,
 	    counts_the_cpus_it_may_use,
 	    lists_addresses_of_others_use,
+	    asks_for_two_lists_however_many_interfaces,
 	    leaves_out_what_cannot_be_read,
 	    NULL,
 	};

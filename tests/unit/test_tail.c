@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -67,8 +68,16 @@ END_TEST
 
 START_TEST(what_is_no_file_is_an_error)
 {
+	char link[40];
+
 	ck_assert_int_eq(tail_lines("/nowhere/log", 2, out, sizeof out), -ENOENT);
 	ck_assert_int_eq(tail_lines("/tmp", 2, out, sizeof out), -EISDIR);
+	setup("secret\n", 7);
+	snprintf(link, sizeof link, "%s.link", path);
+	ck_assert_int_eq(symlink(path, link), 0);
+	ck_assert_int_eq(tail_lines(link, 2, out, sizeof out), -ELOOP);
+	unlink(link);
+	unlink(path);
 }
 END_TEST
 
