@@ -55,9 +55,11 @@ struct firecracker {
 	char fault[FIRECRACKER_FAULT_BYTES];   /* and why */
 };
 
-/* For the API socket at `path`, which need not be there yet. Before each request the socket, and
- * then the answer, may take timeout_ms to come. 0, or -EINVAL or -ENAMETOOLONG for the path. */
-int firecracker_init(struct firecracker *f, struct loop *l, const char *path, uint64_t timeout_ms);
+/* For the API socket at `path` (in `root`, which outlives it; as addr.root), which need not be
+ * there yet. Before each request the socket, and then the answer, may take timeout_ms to come. 0,
+ * or -EINVAL or -ENAMETOOLONG for the path. */
+int firecracker_init(
+    struct firecracker *f, struct loop *l, const char *root, const char *path, uint64_t timeout_ms);
 
 /* Ends the sequence with rc, wherever it is; `ended` is told, not before this returns. Without a
  * sequence nothing happens. */

@@ -39,10 +39,10 @@ struct guest_port {
 	int result; /* for fn, once it is over */
 };
 
-/* Begins. 0: fn will be called, never from inside this call; or -EINVAL or -ENAMETOOLONG for the
- * path. */
-int guest_port_connect(struct guest_port *p, struct loop *l, const char *path, uint32_t port,
-    uint64_t timeout_ms, guest_port_fn *fn);
+/* Begins; the socket is at `path` (in `root`, which lives until the end; as addr.root). 0: fn will
+ * be called, never from inside this call; or -EINVAL or -ENAMETOOLONG for the path. */
+int guest_port_connect(struct guest_port *p, struct loop *l, const char *root, const char *path,
+    uint32_t port, uint64_t timeout_ms, guest_port_fn *fn);
 
 /* Gives up: fn is told rc at the end of this turn, or before this returns. One that does not
  * connect is left alone. */

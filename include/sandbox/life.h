@@ -52,7 +52,7 @@ struct sandbox {
 	struct sandboxes *service;
 	struct map_node node; /* by id */
 	struct link link;     /* oldest first */
-	sandbox_id id, home;  /* the id whose directory it lives in, without a jailer */
+	sandbox_id id;
 	enum life_state state;
 	struct vm vm;
 	struct link turn; /* on sandboxes.waiting until its VM may start, */
@@ -149,7 +149,7 @@ struct sandbox *sandbox_find(const struct sandboxes *s, struct span id);
 /* What a sandbox is to be. */
 struct sandbox_plan {
 	struct span id;   /* empty: a new one */
-	const char *home; /* NULL: its id */
+	const char *home; /* the id whose directory it lives in; NULL: its own */
 	struct labels labels;
 	bool networked, overrides_network;
 	struct ip wanted_ip; /* family 0: any */

@@ -70,12 +70,16 @@ int nic_attach(struct nic *nic, struct subnet *s, struct netlink *n, struct span
 int nic_attach_at(
     struct nic *nic, struct subnet *s, struct netlink *n, struct span id, const struct ip *ip);
 
-/* Removes the device and gives the address back; a nic without one is left alone. 0 or -errno; on
- * failure nothing has changed. */
-int nic_detach(struct nic *nic, struct subnet *s, struct netlink *n);
+/* Removes the device. The kernel may take tens of ms for each, so this is for a worker, and over a
+ * socket of its own. 0 or -errno. */
+int nic_unplug(const struct nic *nic);
 
-/* Removes the TAP devices that an earlier process left. As tap_remove_all(). */
-int nic_clean(struct netlink *n, unsigned *removed);
+/* Gives the address back, once its device is gone: there is none in *nic then. */
+void nic_release(struct nic *nic, struct subnet *s);
+
+/* Removes the TAP devices that an earlier process left: as tap_remove_all(), and likewise for a
+ * worker. */
+int nic_clean(unsigned *removed);
 
 /* The MAC as "02:…". */
 void nic_mac_text(const struct nic *nic, char out[NIC_MAC_TEXT_BYTES]);

@@ -33,6 +33,7 @@ struct remote_conf {
 	uint64_t connect_ms; /* for vm-agent to take the connection */
 	const struct remote_ops *ops;
 	void *ctx;
+	const char *root; /* that the path is in, as addr.root; outlives the connecting */
 };
 
 /* Starts a command; without `input` its input is at its end at once. 0 with *out, which lives until

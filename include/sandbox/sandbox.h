@@ -101,17 +101,20 @@ struct sandboxes_conf {
 	const struct sandbox_config *config;
 	sandbox_rootfs_fn *rootfs;
 	const struct sandbox_names *names;
-	unsigned max_sandboxes;      /* failed and stopped ones among them */
-	unsigned max_starting;       /* VMs that boot at a time; others wait for their turn */
-	unsigned max_subscribers;    /* to events */
-	size_t max_events;           /* that a subscriber may be behind */
-	unsigned max_snapshots;      /* that are listed */
-	unsigned max_guest_commands; /* in the guest itself; 0: none may be run there */
-	uint64_t prepare_ms;         /* for copying or converting a root filesystem */
-	uint64_t connect_ms;         /* for vm-agent to take connections */
-	uint64_t stop_ms;            /* for a guest to shut down, where the host does not say */
-	uint64_t kill_ms;            /* for a killed VM to be gone */
-	uint64_t seed[2];            /* random, for the hash map */
+	unsigned max_sandboxes;         /* failed and stopped ones among them */
+	unsigned max_starting;          /* VMs that boot at a time; others wait for their turn */
+	unsigned max_subscribers;       /* to events */
+	size_t max_events;              /* that a subscriber may be behind */
+	unsigned max_snapshots;         /* that are listed */
+	unsigned max_snapshot_requests; /* that wait for the disk */
+	unsigned max_guest_commands;    /* in the guest itself; 0: none may be run there */
+	uint64_t prepare_ms;            /* for copying or converting a root filesystem */
+	uint64_t connect_ms;            /* for vm-agent to take connections */
+	uint64_t stop_ms;               /* for a guest to shut down, where the host does not say */
+	uint64_t kill_ms;               /* for a killed VM to be gone */
+	uint64_t checkpoint_ms;         /* for each step of one, such as copying a disk */
+	uint64_t snapshots_ms;          /* for finding them, or removing one */
+	uint64_t seed[2];               /* random, for the hash map */
 };
 
 /* NULL without memory. Begins to clean up what an earlier agent left; creates wait for that. */

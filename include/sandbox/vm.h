@@ -8,6 +8,7 @@
 #define SANDBOX_VM_H
 
 #include "sandbox/firecracker.h"
+#include "sandbox/job.h"
 #include "sandbox/network.h"
 #include "sandbox/vm_files.h"
 #include "sys/child.h"
@@ -60,10 +61,7 @@ struct vm {
 	pid_t pid;             /* 0: it does not run */
 	struct timer patience; /* until it is killed, and then until it is given up */
 	bool made, launched, asked, killed, examined, over;
-	struct worker worker;
-	int (*step)(struct vm *vm, struct wr *why); /* the worker's */
-	void (*step_then)(struct vm *vm, const char *why);
-	int fork_rc;
+	struct job job;
 	struct task later;
 	void (*later_then)(struct vm *vm);
 	char why[SANDBOX_WHY_BYTES];
@@ -91,7 +89,8 @@ int vm_attach(struct vm *vm, const struct ip *wanted);
  * now instead of its old one with `overrides_network`. */
 void vm_start(struct vm *vm, bool overrides_network);
 
-/* Asks the guest to shut down, and kills it after a while. It is up. */
+/* Asks the guest to shut down, and kills it after a while. It was up; one that has died since then
+ * ends as if it had been asked to. */
 void vm_shutdown(struct vm *vm, uint64_t timeout_ms);
 
 /* Kills it, or ends whatever it takes to start it. */

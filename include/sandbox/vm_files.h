@@ -55,8 +55,9 @@ int vm_home_init(struct vm_home *h, const struct sandbox_config *config, const c
 const char *vm_host_path(const struct vm_home *h, enum vm_file file, vm_path buf);
 const char *vm_inner_path(const struct vm_home *h, enum vm_file file, vm_path buf);
 
-/* The name of the program of Firecracker's, without its directory. */
-const char *vm_program_name(const struct sandbox_config *config);
+/* The root directory of a jailed VM, in which its inner paths are, and anything else that it may
+ * have put there; NULL without a jailer. */
+const char *vm_jail(const struct vm_home *h);
 
 /* --- in workers: 0, or -errno with a reason in `why` -------------------------------------------
  */

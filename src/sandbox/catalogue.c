@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { LOOKUP_MS = 60 * 1000, LOOKUPS_MAX = 16 };
-
 /* What a restore is told beyond the snapshot's id. */
 struct restore {
 	sandbox_id id; /* of the new sandbox; "": any */
@@ -26,18 +24,16 @@ struct lookup {
 	sandbox_id vm_id, id;
 	struct labels labels;
 	struct restore restore;
-	int (*step)(struct lookup *l, struct wr *why);
 	void (*then)(struct lookup *l, struct snapshot_list *found);
-	struct worker worker;
-	int fd; /* of the memory that the worker fills */
+	struct job job; /* its keep_fd: the memory that a list is written to */
 };
 
 static void lookup_free(struct lookup *l)
 {
-	worker_cancel(&l->worker);
+	job_cancel(&l->job);
 	list_remove(&l->link);
-	if (l->fd >= 0)
-		close(l->fd);
+	if (l->job.keep_fd)
+		close(l->job.keep_fd);
 	labels_done(&l->labels);
 	labels_done(&l->restore.labels);
 	free(l);
@@ -64,52 +60,35 @@ static const char *data_dir(const struct lookup *l)
 	return l->service->conf.config->data_dir;
 }
 
-static int collect(struct lookup *l, struct wr *why)
+static int collect(void *arg, struct wr *why)
 {
+	const struct lookup *l = arg;
 	const struct snapshot_filter filter = {.vm_id = l->vm_id, .id = l->id, .labels = l->labels};
 
-	return snapshot_collect(data_dir(l), &filter, l->service->conf.max_snapshots, l->fd, why);
+	return snapshot_collect(
+	    data_dir(l), &filter, l->service->conf.max_snapshots, l->job.keep_fd, why);
 }
 
-static int delete (struct lookup *l, struct wr *why)
+static int delete (void *arg, struct wr *why)
 {
+	const struct lookup *l = arg;
+
 	return snapshot_delete(data_dir(l), l->id, why);
 }
 
-/* Reports the result, and behind it the reason. */
-static int work(void *arg, int report_fd)
+static void worked(void *arg, int rc, const char *why)
 {
 	struct lookup *l = arg;
-	uint8_t buf[SANDBOX_WHY_BYTES];
-	struct wr why = wr_of(buf + sizeof(int), sizeof buf - sizeof(int));
-	int rc = l->step(l, &why);
-
-	memcpy(buf, &rc, sizeof rc);
-	return fs_write_all(report_fd, span_of(buf, sizeof rc + why.n)) < 0;
-}
-
-static void worked(struct worker *w, int rc, struct span report)
-{
-	struct lookup *l = container_of(w, struct lookup, worker);
 	struct snapshot_list found = {0};
-	char why[SANDBOX_WHY_BYTES];
 
-	if (rc == 0 && report.n < sizeof rc)
-		rc = -EIO;
-	if (rc == 0)
-		memcpy(&rc, report.p, sizeof rc);
-	if (rc < 0 && !span_to_cstr(span_from(report, sizeof rc), why, sizeof why))
-		why[0] = '\0';
-	if (rc < 0) {
-		fail(l, rc, why[0] ? why : err_text(rc));
-		return;
+	if (rc == 0 && *why)
+		log_warn("sandbox", "not all snapshots are listed", KV_STR("why", why));
+	if (rc == 0 && l->job.keep_fd) {
+		rc = snapshot_list_read(&found, l->job.keep_fd);
+		why = err_text(rc);
 	}
-	if (report.n > sizeof rc)
-		log_warn("sandbox", "not all snapshots are listed",
-		    KV_SPAN("why", span_from(report, sizeof rc)));
-	rc = l->fd >= 0 ? snapshot_list_read(&found, l->fd) : 0;
 	if (rc < 0) {
-		fail(l, rc, err_text(rc));
+		fail(l, rc, why);
 		return;
 	}
 	l->then(l, &found);
@@ -132,25 +111,21 @@ static struct lookup *lookup_new(struct sandboxes *s, const char *what, struct s
     sandbox_fn *fn, const struct sandbox_caller *caller)
 {
 	struct waiter w = {fn, *caller};
-	bool busy = count(s) >= LOOKUPS_MAX;
+	bool busy = count(s) >= s->conf.max_snapshot_requests;
 	struct lookup *l = s->ended || busy ? NULL : calloc(1, sizeof *l);
 
-	if (!l) {
-		waiter_refuse(&w,
-		    s->ended   ? -ESHUTDOWN
-			: busy ? -EAGAIN
-			       : -ENOMEM,
-		    what, "",
-		    s->ended   ? "the agent is shutting down"
-			: busy ? "too many requests for snapshots wait"
-			       : err_text(-ENOMEM));
+	if (s->ended)
+		waiter_refuse(&w, -ESHUTDOWN, what, "", "the agent is shutting down");
+	else if (busy)
+		waiter_refuse(&w, -EAGAIN, what, "", "too many requests for snapshots wait");
+	else if (!l)
+		waiter_refuse(&w, -ENOMEM, what, "", err_text(-ENOMEM));
+	if (!l)
 		return NULL;
-	}
 	l->service = s;
 	l->waiter = w;
 	l->what = what;
-	l->worker.fn = worked;
-	l->fd = -1;
+	l->job = (struct job){.reaper = s->host.reaper, .arg = l};
 	list_append(&s->lookups, &l->link);
 	if (span_to_cstr(id, l->id, sizeof l->id))
 		return l;
@@ -158,22 +133,18 @@ static struct lookup *lookup_new(struct sandboxes *s, const char *what, struct s
 	return NULL;
 }
 
-static void start(struct lookup *l, bool lists, int (*step)(struct lookup *l, struct wr *why),
+static void start(struct lookup *l, bool lists, job_step_fn *step,
     void (*then)(struct lookup *l, struct snapshot_list *found))
 {
-	int rc = 0;
+	int fd = lists ? fs_memfd("snapshots") : 0;
 
-	l->step = step;
-	l->then = then;
-	if (lists) {
-		l->fd = fs_memfd("snapshots");
-		rc = l->fd;
-		l->worker.keep_fd = l->fd;
+	if (fd < 0) {
+		fail(l, fd, err_text(fd));
+		return;
 	}
-	if (rc >= 0)
-		rc = worker_start(&l->worker, l->service->host.reaper, work, l, LOOKUP_MS);
-	if (rc < 0)
-		fail(l, rc, err_text(rc));
+	l->then = then;
+	l->job.keep_fd = fd;
+	job_start(&l->job, step, worked, l->service->conf.snapshots_ms);
 }
 
 void catalogue_drop(struct sandboxes *s, bool tell)

@@ -5,19 +5,16 @@
  * The disk is copied while the VM is paused, so that it is the one that the memory knows. Whatever
  * fails, a VM that was paused is resumed. */
 #include "base/log.h"
+#include "base/utf8.h"
 #include "sandbox/life.h"
 #include "sys/clone.h"
-#include "sys/fs.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum {
-	STEP_MS = 10 * 60 * 1000,              /* for copying a disk, or memory out of a jail */
-	PATH_BYTES = SNAPSHOT_PATH_BYTES + 16, /* of a file in the directory of a snapshot */
-};
+enum { PATH_BYTES = SNAPSHOT_PATH_BYTES + 16 }; /* of a file in the directory of a snapshot */
 _Static_assert((int)PATH_BYTES >= (int)VM_PATH_BYTES, "that of a file of a VM's fits, too");
 
 struct checkpoint {
@@ -28,17 +25,15 @@ struct checkpoint {
 	char dir[SNAPSHOT_PATH_BYTES], part[SNAPSHOT_PATH_BYTES]; /* at the end, and until then */
 	char vmstate[PATH_BYTES], mem[PATH_BYTES];                /* as Firecracker sees them */
 	struct firecracker_snapshot request;
-	struct worker worker;
-	int (*step)(struct checkpoint *c, struct wr *why);
+	struct job job;
 	void (*then)(struct checkpoint *c);
-	bool paused;
 	int rc; /* the first failure */
 	char why[SANDBOX_WHY_BYTES];
 };
 
 static void checkpoint_free(struct checkpoint *c)
 {
-	worker_cancel(&c->worker);
+	job_cancel(&c->job);
 	c->sandbox->checkpoint = NULL;
 	labels_done(&c->labels);
 	free(c);
@@ -60,46 +55,24 @@ static void note_failure(struct checkpoint *c, int rc, struct span why)
 	if (c->rc)
 		return;
 	c->rc = rc;
-	span_to_cstr(span_first(why, sizeof c->why - 1), c->why, sizeof c->why);
+	span_to_cstr(utf8_first(why, sizeof c->why - 1), c->why, sizeof c->why);
 }
 
-/* --- workers ---------------------------------------------------------------------------------- */
-
-static int work(void *arg, int report_fd)
+/* An errno of the disk's is not one of the request's: ENOENT would say that there is no such
+ * sandbox. EAGAIN is fork's. */
+static void worked(void *arg, int rc, const char *why)
 {
 	struct checkpoint *c = arg;
-	char buf[SANDBOX_WHY_BYTES];
-	struct wr why = wr_of(buf, sizeof buf);
-	int rc = c->step(c, &why);
-
-	if (rc < 0 && why.n == 0)
-		wr_str(&why, err_text(rc));
-	return fs_write_all(report_fd, span_of(why.p, rc < 0 ? why.n : 0)) < 0 || rc < 0;
-}
-
-static void worked(struct worker *w, int rc, struct span report)
-{
-	struct checkpoint *c = container_of(w, struct checkpoint, worker);
 
 	if (rc < 0)
-		note_failure(c, rc, span_str(err_text(rc)));
-	else if (report.n)
-		note_failure(c, -EIO, report);
+		note_failure(c, rc == -EAGAIN ? rc : -EIO, span_str(why));
 	c->then(c);
 }
 
-static void start_work(struct checkpoint *c, int (*step)(struct checkpoint *c, struct wr *why),
-    void (*then)(struct checkpoint *c))
+static void start_work(struct checkpoint *c, job_step_fn *step, void (*then)(struct checkpoint *c))
 {
-	int rc;
-
-	c->step = step;
 	c->then = then;
-	rc = worker_start(&c->worker, c->sandbox->vm.host->reaper, work, c, STEP_MS);
-	if (rc == 0)
-		return;
-	note_failure(c, rc, span_str(err_text(rc)));
-	then(c);
+	job_start(&c->job, step, worked, c->sandbox->service->conf.checkpoint_ms);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -134,8 +107,9 @@ static void end(struct checkpoint *c)
 	life_happen(b, LIFE_SAVED);
 }
 
-static int abandon(struct checkpoint *c, struct wr *why)
+static int abandon(void *arg, struct wr *why)
 {
+	const struct checkpoint *c = arg;
 	vm_path path;
 
 	if (is_jailed(c)) {
@@ -161,7 +135,7 @@ void checkpoint_lose(struct sandbox *b, const char *why)
 
 	if (!c)
 		return;
-	worker_cancel(&c->worker);
+	job_cancel(&c->job);
 	worker_detach(abandon_alone, c, -1);
 	note_failure(c, -ECANCELED, span_str(why));
 	answer(c);
@@ -170,8 +144,9 @@ void checkpoint_lose(struct sandbox *b, const char *why)
 
 /* --- its steps -------------------------------------------------------------------------------- */
 
-static int complete(struct checkpoint *c, struct wr *why)
+static int complete(void *arg, struct wr *why)
 {
+	const struct checkpoint *c = arg;
 	const struct sandbox *b = c->sandbox;
 	char vmstate[PATH_BYTES], mem[PATH_BYTES];
 	vm_path rootfs;
@@ -198,10 +173,7 @@ static int complete(struct checkpoint *c, struct wr *why)
 
 static void resumed(struct checkpoint *c)
 {
-	if (c->rc < 0)
-		start_work(c, abandon, end);
-	else
-		start_work(c, complete, end);
+	start_work(c, c->rc < 0 ? abandon : complete, end);
 }
 
 static void resume_answered(struct vm *vm, int rc)
@@ -225,7 +197,8 @@ static void resume(struct checkpoint *c)
 	vm_await_api(vm, firecracker_resume(&vm->api), resume_answered);
 }
 
-/* A file of the VM's into the snapshot's directory; `move` takes it away there. */
+/* A file of the VM's, which a jailed one can replace by anything, into the snapshot's directory;
+ * `move` takes it away there. */
 static int keep(
     struct checkpoint *c, enum vm_file file, const char *name, bool move, struct wr *why)
 {
@@ -236,22 +209,17 @@ static int keep(
 	text_join(to, sizeof to, c->part, name);
 	vm_host_path(&c->sandbox->vm.home, file, from);
 	if (move && rename(from, to) == 0)
-		return chown(to, 0, 0) < 0 ? -errno : 0;
-	rc = clone_file(from, to, 0600);
+		return lchown(to, 0, 0) < 0 ? -errno : 0;
+	rc = clone_file_of_others(from, to, 0600);
 	if (rc == 0 && move)
 		unlink(from);
-	if (rc == 0)
-		return 0;
-	wr_str(why, "cannot copy ");
-	wr_str(why, from);
-	wr_str(why, ": ");
-	wr_str(why, err_text(rc));
-	return rc;
+	return rc == 0 ? 0 : wr_failure(why, "cannot copy", from, rc);
 }
 
 /* What a jailed VM has saved lies in its jail. */
-static int copy(struct checkpoint *c, struct wr *why)
+static int copy(void *arg, struct wr *why)
 {
+	struct checkpoint *c = arg;
 	int rc = keep(c, VM_ROOTFS, "/rootfs.ext4", false, why);
 
 	if (rc == 0 && is_jailed(c))
@@ -302,8 +270,10 @@ static void save(struct checkpoint *c)
 	vm_await_api(vm, firecracker_save(&vm->api, &c->request), save_answered);
 }
 
-static int begin(struct checkpoint *c, struct wr *why)
+static int begin(void *arg, struct wr *why)
 {
+	const struct checkpoint *c = arg;
+
 	return snapshot_begin(data_dir(c), c->sandbox->id, c->id, why);
 }
 
@@ -360,7 +330,7 @@ void sandbox_checkpoint(struct sandboxes *s, struct span id, struct span name, s
 	}
 	if (rc == 0) {
 		c->sandbox = b;
-		c->worker.fn = worked;
+		c->job = (struct job){.reaper = s->host.reaper, .arg = c};
 		rc = fill(c, name, labels, &why);
 	}
 	if (rc < 0) {

@@ -180,7 +180,8 @@ static int start_remote(
 	vm_path path;
 	const struct remote_conf conf = {
 	    .loop = b->service->loop,
-	    .path = vm_host_path(&b->vm.home, VM_VSOCK, path),
+	    .root = vm_jail(&b->vm.home),
+	    .path = vm_inner_path(&b->vm.home, VM_VSOCK, path),
 	    .connect_ms = b->service->conf.connect_ms,
 	    .ops = &remote_ops,
 	    .ctx = c,
@@ -311,7 +312,8 @@ void command_sync_clock(struct sandbox *b)
 	vm_path path;
 	const struct remote_conf conf = {
 	    .loop = b->service->loop,
-	    .path = vm_host_path(&b->vm.home, VM_VSOCK, path),
+	    .root = vm_jail(&b->vm.home),
+	    .path = vm_inner_path(&b->vm.home, VM_VSOCK, path),
 	    .connect_ms = CLOCK_MS,
 	    .ops = &ops,
 	    .ctx = b,

@@ -309,13 +309,15 @@ static void try_again(struct timer *t)
 		go_on(f);
 }
 
-int firecracker_init(struct firecracker *f, struct loop *l, const char *path, uint64_t timeout_ms)
+int firecracker_init(
+    struct firecracker *f, struct loop *l, const char *root, const char *path, uint64_t timeout_ms)
 {
 	struct addr addr;
 	enum err err = addr_unix(path, &addr);
 
 	if (err)
 		return err == E_LIMIT ? -ENAMETOOLONG : -EINVAL;
+	addr.root = root;
 	*f = (struct firecracker){
 	    .ended = f->ended,
 	    .ctx = f->ctx,

@@ -136,8 +136,8 @@ static void on_time(struct timer *t)
 
 /* --- beginning and end ------------------------------------------------------------------------ */
 
-int guest_port_connect(struct guest_port *p, struct loop *l, const char *path, uint32_t port,
-    uint64_t timeout_ms, guest_port_fn *fn)
+int guest_port_connect(struct guest_port *p, struct loop *l, const char *root, const char *path,
+    uint32_t port, uint64_t timeout_ms, guest_port_fn *fn)
 {
 	*p = (struct guest_port){
 	    .fn = fn,
@@ -151,6 +151,7 @@ int guest_port_connect(struct guest_port *p, struct loop *l, const char *path, u
 	case E_LIMIT: return -ENAMETOOLONG;
 	default: return -EINVAL;
 	}
+	p->addr.root = root;
 	timer_init(&p->timer, l, on_time);
 	try_now(p);
 	return 0;

@@ -1,6 +1,7 @@
 #include "sandbox/life.h"
 
 #include "base/log.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,11 +30,11 @@ void refusal_text(char *out, const char *what, struct span id, const char *why)
 	wr_str(&w, what);
 	if (id.n) {
 		wr_str(&w, " '");
-		wr_bytes(&w, span_first(id, SANDBOX_ID_MAX));
+		wr_bytes(&w, utf8_first(id, SANDBOX_ID_MAX));
 		wr_str(&w, "'");
 	}
 	wr_str(&w, ": ");
-	wr_bytes(&w, span_first(span_str(why), w.cap - w.n - 1));
+	wr_bytes(&w, utf8_first(span_str(why), w.cap - w.n - 1));
 	wr_nul(&w);
 }
 
@@ -368,7 +369,7 @@ static struct sandbox *sandbox_of(struct vm *vm)
 
 static void keep_error(struct sandbox *b, const char *why)
 {
-	span_to_cstr(span_first(span_str(why), sizeof b->error - 1), b->error, sizeof b->error);
+	span_to_cstr(utf8_first(span_str(why), sizeof b->error - 1), b->error, sizeof b->error);
 }
 
 static void vm_checked(struct vm *vm, const char *why)

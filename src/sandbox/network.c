@@ -216,20 +216,34 @@ int nic_attach_at(
 	return rc < 0 ? rc : attach(nic, s, n, id, ip);
 }
 
-int nic_detach(struct nic *nic, struct subnet *s, struct netlink *n)
+int nic_unplug(const struct nic *nic)
 {
-	int rc = nic->ip.family ? tap_remove(n, nic->tap) : 0;
+	struct netlink n;
+	int rc = netlink_open(&n);
 
 	if (rc < 0)
 		return rc;
-	subnet_give(s, &nic->ip);
-	*nic = (struct nic){0};
-	return 0;
+	rc = tap_remove(&n, nic->tap);
+	netlink_close(&n);
+	return rc;
 }
 
-int nic_clean(struct netlink *n, unsigned *removed)
+void nic_release(struct nic *nic, struct subnet *s)
 {
-	return tap_remove_all(n, NIC_TAP_PREFIX, removed);
+	subnet_give(s, &nic->ip);
+	*nic = (struct nic){0};
+}
+
+int nic_clean(unsigned *removed)
+{
+	struct netlink n;
+	int rc = netlink_open(&n);
+
+	if (rc < 0)
+		return rc;
+	rc = tap_remove_all(&n, NIC_TAP_PREFIX, removed);
+	netlink_close(&n);
+	return rc;
 }
 
 void nic_mac_text(const struct nic *nic, char out[NIC_MAC_TEXT_BYTES])

@@ -193,13 +193,15 @@ static ssize_t take_output(struct remote *r, enum exec_stream stream, struct spa
 	return (ssize_t)piece.n;
 }
 
-/* A payload that is no exit code ends the connection as any that makes no sense. */
+/* The last frame: what came with it is not looked at. A payload that is no exit code ends the
+ * connection as any that makes no sense. */
 static ssize_t take_exit(struct remote *r, struct span payload, size_t left)
 {
 	if (left > 0)
 		return payload.n + left <= sizeof r->exit_code ? 0 : -EPROTO;
 	if (vmframe_exit_read(payload, &r->exit_code) != E_OK)
 		return -EPROTO;
+	channel_pause(&r->channel);
 	conn_close(&r->channel.conn, 0);
 	return (ssize_t)payload.n;
 }
@@ -278,8 +280,8 @@ static struct remote *remote_new(const struct remote_conf *conf)
 static int begin(struct remote *r, const struct remote_conf *conf, int rc, struct remote **out)
 {
 	if (rc == 0)
-		rc = guest_port_connect(
-		    &r->port, r->loop, conf->path, REMOTE_PORT, conf->connect_ms, on_connected);
+		rc = guest_port_connect(&r->port, r->loop, conf->root, conf->path, REMOTE_PORT,
+		    conf->connect_ms, on_connected);
 	if (rc < 0) {
 		queue_done(&r->first);
 		free(r);

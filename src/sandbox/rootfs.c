@@ -35,17 +35,6 @@ static void name_image(const char *directory, const char *end, image_path out)
 	wr_nul(&w);
 }
 
-/* "what path: why" */
-static int fail(struct wr *why, const char *what, const char *path, int rc)
-{
-	wr_str(why, what);
-	wr_str(why, " ");
-	wr_str(why, path);
-	wr_str(why, ": ");
-	wr_str(why, err_text(rc));
-	return rc;
-}
-
 /* Whether there is an ext2, ext3 or ext4 in that file: the magic number of its superblock. */
 static bool is_image(const char *path)
 {
@@ -64,13 +53,9 @@ static bool is_image(const char *path)
 /* The last line that a program wrote to a file without a name. */
 static void add_said(struct wr *why, int fd)
 {
-	char path[32], said[SAID_BYTES];
-	struct wr w = wr_of(path, sizeof path);
+	char said[SAID_BYTES];
 
-	wr_str(&w, "/proc/self/fd/");
-	wr_dec(&w, (uint64_t)fd);
-	wr_nul(&w);
-	if (tail_lines(path, 1, said, sizeof said) < 0 || !said[0])
+	if (tail_lines_of(fd, 1, said, sizeof said) < 0 || !said[0])
 		return;
 	wr_str(why, ": ");
 	wr_str(why, said);
@@ -89,7 +74,7 @@ static int run_program(const char *directory, const char *output, int said, stru
 	int status = child_run(&spec);
 
 	if (status < 0)
-		return fail(why, "cannot run", ROOTFS_PROGRAM, status);
+		return wr_failure(why, "cannot run", ROOTFS_PROGRAM, status);
 	if (status != 0) {
 		wr_str(why,
 		    WIFSIGNALED(status) ? ROOTFS_PROGRAM " was killed by signal "
@@ -99,7 +84,7 @@ static int run_program(const char *directory, const char *output, int said, stru
 		add_said(why, said);
 		return -EIO;
 	}
-	return is_image(output) ? 0 : fail(why, "no ext4 image:", output, -EIO);
+	return is_image(output) ? 0 : wr_failure(why, "no ext4 image:", output, -EIO);
 }
 
 static int convert(const char *directory, const char *output, struct wr *why)
@@ -108,7 +93,7 @@ static int convert(const char *directory, const char *output, struct wr *why)
 	int rc;
 
 	if (said < 0)
-		return fail(why, "cannot run", ROOTFS_PROGRAM, said);
+		return wr_failure(why, "cannot run", ROOTFS_PROGRAM, said);
 	rc = run_program(directory, output, said, why);
 	close(said);
 	return rc;
@@ -120,10 +105,10 @@ static int add_vm_agent(const char *image, struct wr *why)
 	int rc;
 
 	if (root < 0)
-		return fail(why, "cannot mount", image, root);
+		return wr_failure(why, "cannot mount", image, root);
 	rc = image_put(root, "sbin", "vm-agent", ROOTFS_VM_AGENT, 0755);
 	close(root);
-	return rc < 0 ? fail(why, "cannot copy", ROOTFS_VM_AGENT, rc) : 0;
+	return rc < 0 ? wr_failure(why, "cannot copy", ROOTFS_VM_AGENT, rc) : 0;
 }
 
 /* Gives the image its name, once all of it is on the disk. */
@@ -135,7 +120,7 @@ static int publish(const char *part, const char *image, struct wr *why)
 	if (fd >= 0)
 		close(fd);
 	if (rc < 0)
-		return fail(why, "cannot keep", image, rc);
+		return wr_failure(why, "cannot keep", image, rc);
 	fs_sync_directory(image);
 	return 0;
 }
@@ -182,7 +167,7 @@ static int ensure(const char *directory, const char *image, struct wr *why)
 	int rc = 0;
 
 	if (fd < 0)
-		return fail(why, "cannot lock", directory, fd);
+		return wr_failure(why, "cannot lock", directory, fd);
 	if (!is_image(image))
 		rc = build(directory, image, why);
 	close(fd);
@@ -198,7 +183,7 @@ int rootfs_convert(const char *directory, char *out, size_t cap, char *why, size
 	name_image(directory, ".ext4", image);
 	rc = ensure(directory, image, &w);
 	if (rc == 0 && !span_to_cstr(span_str(image), out, cap))
-		rc = fail(&w, "no room for", image, -ENAMETOOLONG);
+		rc = wr_failure(&w, "no room for", image, -ENAMETOOLONG);
 	if (cap_why)
 		why[w.n] = '\0';
 	return rc;

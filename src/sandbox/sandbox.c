@@ -64,16 +64,16 @@ struct sandbox *sandbox_find(const struct sandboxes *s, struct span id)
 	return b && b->state != LIFE_CHECKING ? b : NULL;
 }
 
-/* Who lives in the directory of that id. */
-static const struct sandbox *find_home(const struct sandboxes *s, const char *home)
+/* Whether another one lives in its directory: for the jailer, ids that differ may be alike. */
+static bool has_company(const struct sandboxes *s, const struct sandbox *b)
 {
 	for (const struct link *l = s->all.next; l != &s->all; l = l->next) {
-		const struct sandbox *b = container_of(l, const struct sandbox, link);
+		const struct sandbox *other = container_of(l, const struct sandbox, link);
 
-		if (strcmp(b->home, home) == 0)
-			return b;
+		if (other != b && strcmp(other->vm.home.dir, b->vm.home.dir) == 0)
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
 /* --- new ones --------------------------------------------------------------------------------- */
@@ -109,16 +109,10 @@ static int choose_id(const struct sandboxes *s, struct span wanted, sandbox_id i
 static int choose_place(
     const struct sandboxes *s, const struct sandbox_plan *plan, sandbox_id id, const char **why)
 {
-	int rc;
-
 	*why = "there are too many sandboxes";
 	if (s->by_id.n >= s->conf.max_sandboxes)
 		return -EAGAIN;
-	rc = choose_id(s, plan->id, id, why);
-	if (rc < 0)
-		return rc;
-	*why = "the directory that it has to live in is used by another sandbox";
-	return find_home(s, plan->home ? plan->home : id) ? -EBUSY : 0;
+	return choose_id(s, plan->id, id, why);
 }
 
 /* One that is in no table; NULL with *rc and *why. */
@@ -138,7 +132,6 @@ static struct sandbox *sandbox_new(
 		return NULL;
 	}
 	span_to_cstr(span_str(id), b->id, sizeof b->id);
-	span_to_cstr(span_str(plan->home ? plan->home : id), b->home, sizeof b->home);
 	if (plan->parent)
 		span_to_cstr(span_str(plan->parent), b->parent, sizeof b->parent);
 	b->networked = plan->networked;
@@ -148,15 +141,23 @@ static struct sandbox *sandbox_new(
 	return b;
 }
 
-/* Puts it into the tables, with its VM. */
-static int enter(struct sandboxes *s, struct sandbox *b, struct vm_parts *parts)
+/* Puts it into the tables, with its VM. 0, or -errno with *why. */
+static int enter(struct sandboxes *s, struct sandbox *b, const char *home, struct vm_parts *parts,
+    const char **why)
 {
+	int rc;
+
 	b->service = s;
 	timer_init(&b->ttl, s->loop, on_ttl);
 	list_init(&b->turn);
 	list_append(&s->all, &b->link);
 	map_add(&s->by_id, &b->node, map_hash(&s->by_id, span_str(b->id)));
-	return vm_init(&b->vm, &s->host, &life_vm_ops, b->id, b->home, parts);
+	rc = vm_init(&b->vm, &s->host, &life_vm_ops, b->id, home ? home : b->id, parts);
+	*why = "the paths of its sockets would be too long";
+	if (rc < 0)
+		return rc;
+	*why = "the directory that it has to live in is used by another sandbox";
+	return has_company(s, b) ? -EBUSY : 0;
 }
 
 int sandbox_add(struct sandboxes *s, const struct sandbox_plan *plan, struct vm_parts *parts,
@@ -170,14 +171,12 @@ int sandbox_add(struct sandboxes *s, const struct sandbox_plan *plan, struct vm_
 		vm_parts_done(parts);
 		return rc;
 	}
-	rc = enter(s, b, parts);
-	if (rc < 0) {
-		*why = "the paths of its sockets would be too long";
+	rc = enter(s, b, plan->home, parts, why);
+	if (rc < 0)
 		life_free(b);
-		return rc;
-	}
-	*out = b;
-	return 0;
+	else
+		*out = b;
+	return rc;
 }
 
 /* A copy as a C string; of nothing, of the default. NULL when it cannot be had, with *rc. */
@@ -399,13 +398,21 @@ int sandbox_subscribe(struct sandboxes *s, struct subscriber *sub, struct span i
 
 /* --- the service ------------------------------------------------------------------------------ */
 
+/* What an earlier agent left, and is gone. */
+struct cleaning {
+	unsigned directories, devices;
+	int devices_rc;
+};
+
+/* VMs that outlived it come first: they hold their devices. */
 static int clean(void *arg, int report_fd)
 {
 	const struct sandboxes *s = arg;
-	unsigned n = vm_files_clean(s->conf.config);
+	struct cleaning c = {.directories = vm_files_clean(s->conf.config)};
 
-	n += snapshot_clean(s->conf.config->data_dir);
-	return write(report_fd, &n, sizeof n) != sizeof n;
+	c.directories += snapshot_clean(s->conf.config->data_dir);
+	c.devices_rc = nic_clean(&c.devices);
+	return write(report_fd, &c, sizeof c) != sizeof c;
 }
 
 static void be_clean(struct sandboxes *s)
@@ -422,14 +429,17 @@ static void be_clean(struct sandboxes *s)
 static void cleaned(struct worker *w, int rc, struct span report)
 {
 	struct sandboxes *s = container_of(w, struct sandboxes, cleaner);
-	unsigned n = 0;
+	struct cleaning c = {0};
 
 	if (rc < 0)
 		log_error("sandbox", "cannot clean up after an earlier agent", KV_ERR(rc));
-	if (report.n == sizeof n)
-		memcpy(&n, report.p, sizeof n);
-	if (n)
-		log_info("sandbox", "removed what an earlier agent left", KV_NUM("directories", n));
+	if (report.n == sizeof c)
+		memcpy(&c, report.p, sizeof c);
+	if (c.devices_rc < 0)
+		log_error("sandbox", "cannot remove old TAP devices", KV_ERR(c.devices_rc));
+	if (c.directories || c.devices)
+		log_info("sandbox", "removed what an earlier agent left",
+		    KV_NUM("directories", c.directories), KV_NUM("devices", c.devices));
 	be_clean(s);
 }
 
@@ -443,13 +453,8 @@ static bool may_be_dirty(const struct sandbox_config *config)
 
 static void start_cleaning(struct sandboxes *s)
 {
-	unsigned n = 0;
-	int rc = nic_clean(&s->host.netlink, &n);
+	int rc;
 
-	if (rc < 0)
-		log_error("sandbox", "cannot remove old TAP devices", KV_ERR(rc));
-	if (n)
-		log_info("sandbox", "removed old TAP devices", KV_NUM("devices", n));
 	if (!may_be_dirty(s->conf.config)) {
 		be_clean(s);
 		return;

@@ -2,8 +2,8 @@
 
 #include "base/container.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "sandbox/vmm_args.h"
-#include "sys/fs.h"
 #include "sys/tail.h"
 
 #include <errno.h>
@@ -18,6 +18,7 @@ enum {
 	CHECK_MS = 5000,
 	WORDS_MS = 1000, /* for reading its last words */
 	WORDS_LINES = 3,
+	UNPLUG_MS = 10 * 1000,
 	REMOVE_MS = 60 * 1000,
 	BOOT_WORD_BYTES = 128, /* ip=… */
 };
@@ -45,66 +46,15 @@ static void keep_why(struct vm *vm, const char *what, const char *text)
 		wr_str(&w, "; ");
 	wr_str(&w, what);
 	wr_str(&w, ": ");
-	wr_bytes(&w, span_first(span_str(text), w.cap - w.n));
+	wr_bytes(&w, utf8_first(span_str(text), w.cap - w.n));
 	vm->why[n + w.n] = '\0';
-}
-
-/* --- workers ---------------------------------------------------------------------------------- */
-
-static int work(void *arg, int report_fd)
-{
-	struct vm *vm = arg;
-	char buf[SANDBOX_WHY_BYTES];
-	struct wr why = wr_of(buf, sizeof buf);
-	int rc = vm->step(vm, &why);
-
-	if (rc < 0 && why.n == 0)
-		wr_str(&why, err_text(rc));
-	return fs_write_all(report_fd, span_of(why.p, why.n)) < 0 || rc < 0;
-}
-
-static void worked(struct worker *w, int rc, struct span report)
-{
-	struct vm *vm = container_of(w, struct vm, worker);
-	char why[SANDBOX_WHY_BYTES];
-
-	if (rc < 0 || !span_to_cstr(report, why, sizeof why))
-		span_to_cstr(span_str(err_text(rc < 0 ? rc : -EBADMSG)), why, sizeof why);
-	vm->step_then(vm, why);
-}
-
-static void do_later(struct task *t)
-{
-	struct vm *vm = container_of(t, struct vm, later);
-
-	vm->later_then(vm);
-}
-
-static void defer(struct vm *vm, void (*then)(struct vm *vm))
-{
-	vm->later_then = then;
-	task_defer(vm->host->loop, &vm->later);
-}
-
-static void not_worked(struct vm *vm)
-{
-	vm->step_then(vm, err_text(vm->fork_rc));
-}
-
-static void start_work(struct vm *vm, int (*step)(struct vm *vm, struct wr *why),
-    void (*then)(struct vm *vm, const char *why), uint64_t timeout_ms)
-{
-	vm->step = step;
-	vm->step_then = then;
-	vm->fork_rc = worker_start(&vm->worker, vm->host->reaper, work, vm, timeout_ms);
-	if (vm->fork_rc < 0)
-		defer(vm, not_worked);
 }
 
 /* --- its end ---------------------------------------------------------------------------------- */
 
-static int read_words(struct vm *vm, struct wr *why)
+static int read_words(void *arg, struct wr *why)
 {
+	const struct vm *vm = arg;
 	vm_path path;
 	int rc = tail_lines(
 	    vm_host_path(&vm->home, VM_LOG, path), WORDS_LINES, (char *)why->p, why->cap);
@@ -114,8 +64,11 @@ static int read_words(struct vm *vm, struct wr *why)
 	return rc;
 }
 
-static void heard(struct vm *vm, const char *words)
+static void heard(void *arg, int rc, const char *words)
 {
+	struct vm *vm = arg;
+
+	(void)rc;
 	if (*words)
 		keep_why(vm, "its last words", words);
 	settle(vm);
@@ -124,11 +77,11 @@ static void heard(struct vm *vm, const char *words)
 /* Goes on once nothing of it runs any more: one that was not to end is asked why first. */
 static void settle(struct vm *vm)
 {
-	if (vm->pid || vm->api_busy || vm->worker.running || vm->over)
+	if (vm->pid || vm->api_busy || job_runs(&vm->job) || vm->over)
 		return;
 	if (vm->launched && !vm->asked && !vm->examined) {
 		vm->examined = true;
-		start_work(vm, read_words, heard, WORDS_MS);
+		job_start(&vm->job, read_words, heard, WORDS_MS);
 		return;
 	}
 	vm->over = true;
@@ -147,7 +100,7 @@ static void gone(struct vm *vm)
 	settle(vm);
 }
 
-/* Whoever runs it leads a process group, but for what a jailer left behind. */
+/* There is a process. Whoever runs it leads a group, but for what a jailer left behind. */
 static void signal_it(const struct vm *vm, int sig)
 {
 	kill(vm->child.pid ? -vm->pid : vm->pid, sig);
@@ -312,7 +265,7 @@ void vm_fail(struct vm *vm, const char *what, int rc)
 	char text[FIRECRACKER_REASON_BYTES];
 	struct wr w = wr_of(text, sizeof text);
 
-	if (vm->killed)
+	if (!vm->pid || vm->killed)
 		return;
 	firecracker_reason(&vm->api, &w);
 	if (w.n == 0)
@@ -400,9 +353,9 @@ static int restore(struct vm *vm, struct vm_boot *b)
 static int tell(struct vm *vm)
 {
 	vm_path path;
-	int rc =
-	    firecracker_init(&vm->api, vm->host->loop, vm_host_path(&vm->home, VM_API_SOCKET, path),
-		vm->host->config->socket_timeout_secs * 1000);
+	int rc = firecracker_init(&vm->api, vm->host->loop, vm_jail(&vm->home),
+	    vm_inner_path(&vm->home, VM_API_SOCKET, path),
+	    vm->host->config->socket_timeout_secs * 1000);
 
 	vm->api.ended = api_ended;
 	vm->boot = calloc(1, sizeof *vm->boot);
@@ -415,19 +368,24 @@ static int tell(struct vm *vm)
 
 /* --- its start -------------------------------------------------------------------------------- */
 
-static int check(struct vm *vm, struct wr *why)
+static int check(void *arg, struct wr *why)
 {
+	const struct vm *vm = arg;
+
 	return vm_files_check(&vm->home, &vm->parts, why);
 }
 
-static void checked(struct vm *vm, const char *why)
+static void checked(void *arg, int rc, const char *why)
 {
+	struct vm *vm = arg;
+
+	(void)rc;
 	vm->ops->checked(vm, why);
 }
 
 void vm_check(struct vm *vm)
 {
-	start_work(vm, check, checked, CHECK_MS);
+	job_start(&vm->job, check, checked, CHECK_MS);
 }
 
 int vm_attach(struct vm *vm, const struct ip *wanted)
@@ -440,18 +398,20 @@ int vm_attach(struct vm *vm, const struct ip *wanted)
 	return nic_attach(&vm->nic, &h->subnet, &h->netlink, id);
 }
 
-static int make(struct vm *vm, struct wr *why)
+static int make(void *arg, struct wr *why)
 {
+	const struct vm *vm = arg;
+
 	return vm_files_make(&vm->home, &vm->parts, vm->host->rootfs, why);
 }
 
-static void made(struct vm *vm, const char *why)
+static void made(void *arg, int rc, const char *why)
 {
-	int rc = *why ? 0 : launch(vm);
+	struct vm *vm = arg;
 
-	if (*why)
+	if (rc < 0)
 		fail(vm, "cannot prepare", why);
-	else if (rc < 0)
+	else if ((rc = launch(vm)) < 0)
 		fail(vm, "cannot start Firecracker", err_text(rc));
 	else
 		vm_await_api(vm, tell(vm), booted);
@@ -461,10 +421,23 @@ void vm_start(struct vm *vm, bool overrides_network)
 {
 	vm->overrides_network = overrides_network;
 	vm->made = true;
-	start_work(vm, make, made, vm->host->prepare_ms);
+	job_start(&vm->job, make, made, vm->host->prepare_ms);
 }
 
 /* --- how it is ended -------------------------------------------------------------------------- */
+
+static void do_later(struct task *t)
+{
+	struct vm *vm = container_of(t, struct vm, later);
+
+	vm->later_then(vm);
+}
+
+static void defer(struct vm *vm, void (*then)(struct vm *vm))
+{
+	vm->later_then = then;
+	task_defer(vm->host->loop, &vm->later);
+}
 
 static void asked_to_shut_down(struct vm *vm, int rc)
 {
@@ -478,6 +451,8 @@ static void asked_to_shut_down(struct vm *vm, int rc)
 void vm_shutdown(struct vm *vm, uint64_t timeout_ms)
 {
 	vm->asked = true;
+	if (!vm->pid) /* it has died, and is being examined: `ended` follows */
+		return;
 	timer_in(&vm->patience, timeout_ms * NS_PER_MS);
 	vm_await_api(vm, firecracker_ctrl_alt_del(&vm->api), asked_to_shut_down);
 }
@@ -485,46 +460,70 @@ void vm_shutdown(struct vm *vm, uint64_t timeout_ms)
 void vm_kill(struct vm *vm)
 {
 	vm->asked = true;
-	worker_cancel(&vm->worker);
+	job_cancel(&vm->job);
 	if (vm->pid)
 		kill_process(vm);
 	else
 		defer(vm, settle);
 }
 
-static int unmake(struct vm *vm, struct wr *why)
+static int unmake(void *arg, struct wr *why)
 {
+	const struct vm *vm = arg;
+
 	return vm_files_remove(&vm->home, why);
 }
 
-static void unmade(struct vm *vm, const char *why)
+static void unmade(void *arg, int rc, const char *why)
 {
-	if (*why)
+	struct vm *vm = arg;
+
+	if (rc < 0)
 		log_error(
 		    "sandbox", "files of a VM stay", KV_STR("id", vm->id), KV_STR("why", why));
 	vm->ops->released(vm);
 }
 
-static void detach(struct vm *vm)
-{
-	int rc = nic_detach(&vm->nic, &vm->host->subnet, &vm->host->netlink);
-
-	if (rc < 0)
-		log_error("sandbox", "a TAP device stays", KV_STR("tap", vm->nic.tap), KV_ERR(rc));
-}
-
 static void remove_files(struct vm *vm)
 {
 	if (vm->made)
-		start_work(vm, unmake, unmade, REMOVE_MS);
+		job_start(&vm->job, unmake, unmade, REMOVE_MS);
 	else
 		vm->ops->released(vm);
 }
 
+static int unplug(void *arg, struct wr *why)
+{
+	struct vm *vm = arg;
+
+	(void)why;
+	return nic_unplug(&vm->nic);
+}
+
+/* The address of a device that stays is nobody else's. */
+static void unplugged(void *arg, int rc, const char *why)
+{
+	struct vm *vm = arg;
+
+	if (rc < 0)
+		log_error("sandbox", "a TAP device stays", KV_STR("tap", vm->nic.tap),
+		    KV_STR("why", why));
+	else
+		nic_release(&vm->nic, &vm->host->subnet);
+	remove_files(vm);
+}
+
+static void give_back(struct vm *vm)
+{
+	if (vm->nic.ip.family)
+		job_start(&vm->job, unplug, unplugged, UNPLUG_MS);
+	else
+		remove_files(vm);
+}
+
 void vm_release(struct vm *vm)
 {
-	detach(vm);
-	defer(vm, remove_files);
+	defer(vm, give_back);
 }
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -538,7 +537,7 @@ int vm_init(struct vm *vm, struct vm_host *host, const struct vm_ops *ops, const
 	    .parts = *parts,
 	    .child = {.fn = on_exit_of_child},
 	    .process = {.fn = on_process_end, .name = "jailed VM", .fd = -1},
-	    .worker = {.fn = worked},
+	    .job = {.reaper = host->reaper, .arg = vm},
 	    .later = {.fn = do_later},
 	};
 	*parts = (struct vm_parts){0};
@@ -560,7 +559,7 @@ void vm_drop(struct vm *vm)
 
 void vm_done(struct vm *vm)
 {
-	worker_cancel(&vm->worker);
+	job_cancel(&vm->job);
 	task_cancel(&vm->later);
 	vm_parts_done(&vm->parts);
 	free(vm->boot);

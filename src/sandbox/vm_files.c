@@ -27,7 +27,8 @@ static bool is_jailed(const struct sandbox_config *c)
 	return c->jailer.binary != NULL;
 }
 
-const char *vm_program_name(const struct sandbox_config *config)
+/* The name of the program of Firecracker's, without its directory. */
+static const char *program_name(const struct sandbox_config *config)
 {
 	const char *slash = strrchr(config->binary, '/');
 
@@ -39,7 +40,7 @@ static bool parent_of_homes(const struct sandbox_config *c, vm_path out)
 {
 	if (is_jailed(c))
 		return text_join(
-		    out, VM_PATH_BYTES, c->jailer.chroot_base_dir, "/", vm_program_name(c));
+		    out, VM_PATH_BYTES, c->jailer.chroot_base_dir, "/", program_name(c));
 	return text_join(out, VM_PATH_BYTES, c->data_dir, "/sandboxes");
 }
 
@@ -84,6 +85,11 @@ const char *vm_inner_path(const struct vm_home *h, enum vm_file file, vm_path bu
 	return buf;
 }
 
+const char *vm_jail(const struct vm_home *h)
+{
+	return is_jailed(h->config) ? h->root : NULL;
+}
+
 void vm_id(const char *id, sandbox_id out)
 {
 	size_t n = 0;
@@ -110,7 +116,7 @@ int vm_home_init(struct vm_home *h, const struct sandbox_config *config, const c
 	    !text_join(h->root, sizeof h->root, h->dir, is_jailed(config) ? "/root" : "") ||
 	    !text_join(path, sizeof path, h->root, name_of(h, VM_METRICS)))
 		return -ENAMETOOLONG;
-	return addr_unix(vm_host_path(h, VM_VSOCK, path), &addr) == E_OK ? 0 : -ENAMETOOLONG;
+	return addr_unix(vm_inner_path(h, VM_VSOCK, path), &addr) == E_OK ? 0 : -ENAMETOOLONG;
 }
 
 void vm_parts_done(struct vm_parts *p)
@@ -122,32 +128,23 @@ void vm_parts_done(struct vm_parts *p)
 	*p = (struct vm_parts){0};
 }
 
-/* "what path: why" */
-static int fail(struct wr *why, const char *what, const char *path, int rc)
-{
-	wr_str(why, what);
-	wr_str(why, " ");
-	wr_str(why, path);
-	wr_str(why, ": ");
-	wr_str(why, err_text(rc));
-	return rc;
-}
-
 /* --- before the start ------------------------------------------------------------------------- */
 
 static int check_program(const char *what, const char *path, struct wr *why)
 {
-	return fs_is_program(path) ? 0 : fail(why, what, path, -ENOENT);
+	return fs_is_program(path) ? 0 : wr_failure(why, what, path, -ENOENT);
 }
 
 static int check_readable(const char *what, const char *path, struct wr *why)
 {
-	return access(path, R_OK) == 0 ? 0 : fail(why, what, path, -errno);
+	return access(path, R_OK) == 0 ? 0 : wr_failure(why, what, path, -errno);
 }
 
 static int check_kvm(struct wr *why)
 {
-	return access("/dev/kvm", R_OK | W_OK) == 0 ? 0 : fail(why, "no KVM:", "/dev/kvm", -errno);
+	return access("/dev/kvm", R_OK | W_OK) == 0
+	    ? 0
+	    : wr_failure(why, "no KVM:", "/dev/kvm", -errno);
 }
 
 int vm_files_check(const struct vm_home *h, const struct vm_parts *p, struct wr *why)
@@ -174,7 +171,7 @@ static int give(const struct vm_home *h, const char *path, struct wr *why)
 	if (!is_jailed(h->config) ||
 	    chown(path, (uid_t)h->config->jailer.uid, (gid_t)h->config->jailer.gid) == 0)
 		return 0;
-	return fail(why, "cannot give away", path, -errno);
+	return wr_failure(why, "cannot give away", path, -errno);
 }
 
 static int make_empty(const struct vm_home *h, enum vm_file file, struct wr *why)
@@ -183,7 +180,7 @@ static int make_empty(const struct vm_home *h, enum vm_file file, struct wr *why
 	int fd = open(vm_host_path(h, file, path), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	if (fd < 0)
-		return fail(why, "cannot make", path, -errno);
+		return wr_failure(why, "cannot make", path, -errno);
 	close(fd);
 	return give(h, path, why);
 }
@@ -193,7 +190,7 @@ static int copy(const struct vm_home *h, const char *from, enum vm_file file, st
 	vm_path path;
 	int rc = clone_file(from, vm_host_path(h, file, path), 0600);
 
-	return rc < 0 ? fail(why, "cannot copy", from, rc) : give(h, path, why);
+	return rc < 0 ? wr_failure(why, "cannot copy", from, rc) : give(h, path, why);
 }
 
 static int make_directories(const struct vm_home *h, struct wr *why)
@@ -205,11 +202,11 @@ static int make_directories(const struct vm_home *h, struct wr *why)
 	text_join(path, sizeof path, h->root, jailed ? "/run" : "");
 	rc = fs_make_dirs(path, 0700);
 	if (rc < 0)
-		return fail(why, "cannot make", path, rc);
+		return wr_failure(why, "cannot make", path, rc);
 	if (rc == 0)
-		return fail(why, "cannot make", path, -EEXIST);
+		return wr_failure(why, "cannot make", path, -EEXIST);
 	if (jailed && chmod(h->root, 0700) < 0)
-		return fail(why, "cannot make", h->root, -errno);
+		return wr_failure(why, "cannot make", h->root, -errno);
 	rc = give(h, path, why);
 	return rc < 0 ? rc : give(h, h->root, why);
 }
@@ -222,13 +219,13 @@ static int copy_rootfs(
 	int rc;
 
 	if (stat(from, &st) < 0)
-		return fail(why, "no root filesystem:", from, -errno);
+		return wr_failure(why, "no root filesystem:", from, -errno);
 	if (!S_ISDIR(st.st_mode))
 		return copy(h, from, VM_ROOTFS, why);
 	rc = rootfs ? rootfs(from, image, sizeof image, reason, sizeof reason) : -EISDIR;
 	if (rc == 0)
 		return copy(h, image, VM_ROOTFS, why);
-	fail(why, "no root filesystem:", from, rc);
+	wr_failure(why, "no root filesystem:", from, rc);
 	if (reason[0]) {
 		wr_str(why, ": ");
 		wr_str(why, reason);
@@ -297,7 +294,7 @@ int vm_files_remove(const struct vm_home *h, struct wr *why)
 {
 	int rc = remove_tree(h->dir);
 
-	return rc < 0 ? fail(why, "cannot remove", h->dir, rc) : 0;
+	return rc < 0 ? wr_failure(why, "cannot remove", h->dir, rc) : 0;
 }
 
 /* Whether NAME or OPTION=NAME is among the arguments of the process: pids are used again. */
@@ -330,7 +327,7 @@ pid_t vm_files_pid(const struct sandbox_config *config, const char *dir)
 	uint64_t pid;
 	ssize_t n;
 
-	if (!text_join(path, sizeof path, dir, "/root/", vm_program_name(config), ".pid"))
+	if (!text_join(path, sizeof path, dir, "/root/", program_name(config), ".pid"))
 		return 0;
 	n = fs_read_file(path, buf, sizeof buf);
 	text = span_of(buf, n < 0 ? 0 : (size_t)n);

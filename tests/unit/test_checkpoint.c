@@ -297,25 +297,31 @@ START_TEST(without_a_worker_there_is_no_checkpoint)
 	fault_arm("fork", 1, EAGAIN, false);
 	ask();
 	ck_assert(fault_disarm());
+	turns(1);
 	assert_answer(-EAGAIN, "");
 	ck_assert_int_eq(find("one")->state, LIFE_READY);
 	service_end();
 }
 END_TEST
 
+static struct sandbox *jailed_with_disk(void)
+{
+	static char base[64];
+
+	snprintf(base, sizeof base, "%s/jail", data_dir);
+	config.jailer.binary = "/jailer";
+	config.jailer.chroot_base_dir = base;
+	return with_disk();
+}
+
 /* What a jailed VM saves lies in its jail, and is moved out. */
 START_TEST(a_jailed_vm_saves_where_it_can)
 {
-	static const char user[] = "/jailer";
-	char base[64];
 	struct sandbox *b;
 	vm_path path;
 
 	service_start();
-	snprintf(base, sizeof base, "%s/jail", data_dir);
-	config.jailer.binary = user;
-	config.jailer.chroot_base_dir = base;
-	b = with_disk();
+	b = jailed_with_disk();
 	ask();
 	await_api();
 	ck_assert_str_eq(vmstate, "/vmstate");
@@ -334,6 +340,34 @@ START_TEST(a_jailed_vm_saves_where_it_can)
 }
 END_TEST
 
+/* Nothing keeps the VM from putting something else where its disk was. */
+START_TEST(a_jailed_vm_gets_no_file_of_others)
+{
+	char secret[64];
+	struct sandbox *b;
+	vm_path path;
+
+	service_start();
+	b = jailed_with_disk();
+	snprintf(secret, sizeof secret, "%s/secret", data_dir);
+	make_file(secret, "secret");
+	vm_host_path(&b->vm.home, VM_ROOTFS, path);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(symlink(secret, path), 0);
+	ask();
+	await_api();
+	make_file(vm_host_path(&b->vm.home, VM_VMSTATE, path), "state");
+	make_file(vm_host_path(&b->vm.home, VM_MEM, path), "memory");
+	vm_api_then(&b->vm, 0);
+	await_api();
+	vm_api_then(&b->vm, 0);
+	await_answer();
+	assert_answer(-EIO, "rootfs.ext4: Too many levels of symbolic links");
+	ck_assert_uint_eq(list(), 0);
+	service_end();
+}
+END_TEST
+
 Suite *suite(void)
 {
 	const TTest *const tests[] = {
@@ -347,6 +381,7 @@ Suite *suite(void)
 	    a_removal_takes_the_checkpoint_with_it,
 	    without_a_worker_there_is_no_checkpoint,
 	    a_jailed_vm_saves_where_it_can,
+	    a_jailed_vm_gets_no_file_of_others,
 	    NULL,
 	};
 

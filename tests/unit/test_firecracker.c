@@ -11,7 +11,7 @@
 
 /* --- a client, and a server that says what the test tells it to ------------------------------- */
 
-enum { TIMEOUT_MS = 5000, SHORT_MS = 60, TEXT_BYTES = 32 * 1024 };
+enum { TIMEOUT_MS = 5000, SHORT_MS = 500, TEXT_BYTES = 32 * 1024 };
 
 static struct loop loop;
 static struct addr addr;
@@ -78,7 +78,7 @@ static void setup(uint64_t timeout_ms)
 	memset(&api, 0, sizeof api);
 	api.ended = ended;
 	api.ctx = &loop;
-	ck_assert_int_eq(firecracker_init(&api, &loop, path, timeout_ms), 0);
+	ck_assert_int_eq(firecracker_init(&api, &loop, NULL, path, timeout_ms), 0);
 }
 
 static void setup_server(void)
@@ -495,8 +495,8 @@ START_TEST(paths)
 	setup(TIMEOUT_MS);
 	memset(large, 'x', sizeof large);
 	large[sizeof large - 1] = '\0';
-	ck_assert_int_eq(firecracker_init(&api, &loop, large, 1), -ENAMETOOLONG);
-	ck_assert_int_eq(firecracker_init(&api, &loop, "", 1), -EINVAL);
+	ck_assert_int_eq(firecracker_init(&api, &loop, NULL, large, 1), -ENAMETOOLONG);
+	ck_assert_int_eq(firecracker_init(&api, &loop, NULL, "", 1), -EINVAL);
 	teardown();
 }
 END_TEST

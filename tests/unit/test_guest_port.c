@@ -61,7 +61,7 @@ static void listen_there(void)
 
 static void begin(uint64_t timeout_ms)
 {
-	ck_assert_int_eq(guest_port_connect(&port, &loop, path, 52, timeout_ms, ended), 0);
+	ck_assert_int_eq(guest_port_connect(&port, &loop, NULL, path, 52, timeout_ms, ended), 0);
 	ck_assert_uint_eq(calls, 0);
 }
 
@@ -284,8 +284,8 @@ START_TEST(paths_that_are_none_are_refused)
 	memset(long_path, 'x', sizeof long_path - 1);
 	long_path[sizeof long_path - 1] = '\0';
 	ck_assert_int_eq(
-	    guest_port_connect(&port, &loop, long_path, 52, 100, ended), -ENAMETOOLONG);
-	ck_assert_int_eq(guest_port_connect(&port, &loop, "", 52, 100, ended), -EINVAL);
+	    guest_port_connect(&port, &loop, NULL, long_path, 52, 100, ended), -ENAMETOOLONG);
+	ck_assert_int_eq(guest_port_connect(&port, &loop, NULL, "", 52, 100, ended), -EINVAL);
 	turns(20);
 	ck_assert_uint_eq(calls, 0);
 	teardown();

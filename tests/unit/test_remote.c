@@ -27,10 +27,11 @@ static int32_t end_code;
 static struct remote *remote;
 static unsigned pause_after; /* pieces of output; 0 = never */
 
-int guest_port_connect(struct guest_port *p, struct loop *l, const char *path, uint32_t port,
-    uint64_t timeout_ms, guest_port_fn *fn)
+int guest_port_connect(struct guest_port *p, struct loop *l, const char *root, const char *path,
+    uint32_t port, uint64_t timeout_ms, guest_port_fn *fn)
 {
 	ck_assert_ptr_eq(l, &loop);
+	ck_assert_str_eq(root, "/jail");
 	ck_assert_str_eq(path, "/vsock");
 	ck_assert_uint_eq(port, REMOTE_PORT);
 	ck_assert_uint_eq(timeout_ms, 1234);
@@ -76,7 +77,7 @@ static void ended(void *ctx, int rc, int32_t exit_code)
 }
 
 static const struct remote_ops ops = {output, writable, ended};
-static const struct remote_conf conf = {&loop, "/vsock", 1234, &ops, &loop};
+static const struct remote_conf conf = {&loop, "/vsock", 1234, &ops, &loop, "/jail"};
 
 static void setup(void)
 {
@@ -454,6 +455,24 @@ START_TEST(frames_may_come_byte_by_byte)
 }
 END_TEST
 
+START_TEST(nothing_counts_behind_the_exit)
+{
+	uint8_t buf[64];
+	struct wr w = wr_of(buf, sizeof buf);
+
+	setup();
+	start(false);
+	accept_it();
+	vmframe_exit_write(&w, 3);
+	vmframe_write(&w, VMFRAME_STDOUT, span_str("more"));
+	vmframe_exit_write(&w, 4);
+	say_bytes(wr_span(&w));
+	ck_assert_uint_eq(n_out, 0);
+	assert_ended(0, 3);
+	teardown();
+}
+END_TEST
+
 static void assert_broken(const void *bytes, size_t n, int rc)
 {
 	setup();
@@ -680,6 +699,7 @@ Suite *suite(void)
 	    the_clock_is_told_and_answered,
 	    output_and_exit_reach_the_owner,
 	    frames_may_come_byte_by_byte,
+	    nothing_counts_behind_the_exit,
 	    what_makes_no_sense_ends_it,
 	    an_end_without_an_exit_is_an_error,
 	    large_frames_come_in_pieces,

@@ -226,7 +226,7 @@ START_TEST(one_that_is_killed_leaves_nothing_that_is_taken_for_an_image)
 
 	if (!setup())
 		return;
-	program("truncate -s 4M $3 && mkfs.ext4 -q -F -d $1 $3 2>/dev/null; sleep 60");
+	program("truncate -s 4M $3 && mkfs.ext4 -q -F -d $1 $3 2>/dev/null; : >/made; sleep 60");
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
@@ -234,7 +234,8 @@ START_TEST(one_that_is_killed_leaves_nothing_that_is_taken_for_an_image)
 		convert(LAYER);
 		_exit(1);
 	}
-	usleep(300000);
+	while (access("/made", F_OK) < 0)
+		usleep(10000);
 	ck_assert_int_eq(kill(-pid, SIGKILL), 0);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	works();

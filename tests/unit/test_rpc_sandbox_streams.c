@@ -19,6 +19,7 @@ static void setup(void)
 	    .max_subscribers = 1,
 	    .max_events = 8,
 	    .max_snapshots = 8,
+	    .max_snapshot_requests = 8,
 	    .max_guest_commands = 2,
 	    .prepare_ms = 5000,
 	    .connect_ms = 1000,

@@ -1,5 +1,6 @@
 #include "sandbox/sandbox.h"
 
+#include "base/utf8.h"
 #include "vm_fake.h"
 
 #include <sys/stat.h>
@@ -117,9 +118,24 @@ START_TEST(a_directory_is_used_once)
 {
 	service_start();
 	ready("one");
-	strcpy(find("one")->home, "original");
+	strcpy(find("one")->vm.home.dir, data_dir);
+	strcat(find("one")->vm.home.dir, "/sandboxes/original");
 	assert_refused(&(const struct sandbox_spec){.id = span_str("original")}, -EBUSY,
 	    "directory that it has to live in");
+	service_end();
+}
+END_TEST
+
+/* Not all that we take for an id is one for the jailer. */
+START_TEST(a_jail_is_used_once)
+{
+	service_start();
+	config.jailer.binary = "/jailer";
+	config.jailer.chroot_base_dir = "/srv/jailer";
+	ready("a_b");
+	assert_refused(&(const struct sandbox_spec){.id = span_str("a-b")}, -EBUSY,
+	    "directory that it has to live in");
+	ready("a-c");
 	service_end();
 }
 END_TEST
@@ -264,6 +280,20 @@ START_TEST(nobody_is_not_found)
 	ck_assert_int_eq(
 	    sandbox_run(service, span_str("one"), &c, false, NULL, NULL, &command, why), -ENOENT);
 	ck_assert_str_eq(why, "cannot run a command in 'one': there is no such sandbox");
+	service_end();
+}
+END_TEST
+
+START_TEST(what_is_told_is_utf8)
+{
+	char id[2 * SANDBOX_ID_MAX + 2] = "x";
+
+	service_start();
+	while (strlen(id) < sizeof id - 3)
+		strcat(id, "\xc3\xa9");
+	sandbox_inspect(service, span_str(id), answered, &caller);
+	ck_assert(utf8_valid(span_str(answer.why)));
+	assert_answer(-ENOENT, "there is no such sandbox");
 	service_end();
 }
 END_TEST
@@ -470,12 +500,14 @@ Suite *suite(void)
 	    what_cannot_be_is_refused,
 	    an_id_is_used_once,
 	    a_directory_is_used_once,
+	    a_jail_is_used_once,
 	    their_number_is_limited,
 	    a_path_that_no_socket_can_have_is_refused,
 	    without_memory_one_request_fails,
 	    a_stop_needs_ready_or_running,
 	    what_works_is_removed_by_force_only,
 	    nobody_is_not_found,
+	    what_is_told_is_utf8,
 	    a_list_is_of_those_who_match,
 	    the_guest_is_listed_by_its_state_only,
 	    states_have_their_names,

@@ -182,7 +182,61 @@ START_TEST(is_bounded_in_the_largest_subnet)
 }
 END_TEST
 
+START_TEST(takes_an_address_that_is_asked_for)
+{
+	static const struct {
+		const char *ip;
+		int rc;
+	} cases[] = {
+	    {"10.0.0.5", 0},
+	    {"10.0.0.5", -EADDRINUSE}, /* by now */
+	    {"10.0.0.2", 0},
+	    {"10.0.0.0", -EADDRINUSE}, /* the network's own */
+	    {"10.0.0.1", -EADDRINUSE}, /* before the first */
+	    {"10.0.0.4", -EADDRINUSE}, /* the gateway's */
+	    {"10.0.0.7", -EADDRINUSE}, /* the broadcast's */
+	    {"10.0.0.9", -EADDRINUSE}, /* in another network */
+	    {"9.255.255.9", -EADDRINUSE},
+	    {"::5", -EADDRINUSE},
+	    {"10.0.0.6", 0},
+	};
+	struct subnet s = subnet_of("10.0.0.0/29", "10.0.0.4");
+	struct ip ip;
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		ip = ip_of(cases[i].ip);
+		ck_assert_msg(subnet_take_at(&s, &ip) == cases[i].rc, "%s", cases[i].ip);
+	}
+	take(&s, "10.0.0.3");
+	ck_assert_int_eq(subnet_take(&s, &ip), -EAGAIN);
+	ip = ip_of("10.0.0.5");
+	subnet_give(&s, &ip);
+	ck_assert_int_eq(subnet_take_at(&s, &ip), 0);
+}
+END_TEST
+
+START_TEST(takes_none_that_is_not_given_out)
+{
+	struct subnet s = subnet_of("10.0.0.0/8", "10.0.0.1");
+	struct cidr c = cidr_of("10.0.0.0/8");
+	struct ip last = cidr_at(&c, SUBNET_FIRST + SUBNET_SIZE - 1);
+	struct ip beyond = cidr_at(&c, SUBNET_FIRST + SUBNET_SIZE);
+
+	ck_assert_int_eq(subnet_take_at(&s, &last), 0);
+	ck_assert_int_eq(subnet_take_at(&s, &beyond), -EADDRINUSE);
+}
+END_TEST
+
 /* --- links ------------------------------------------------------------------------------------ */
+
+static int detach(struct nic *nic, struct subnet *s)
+{
+	int rc = nic_unplug(nic);
+
+	if (rc == 0)
+		nic_release(nic, s);
+	return rc;
+}
 
 struct seen {
 	unsigned taps;
@@ -243,7 +297,8 @@ START_TEST(attaches_and_detaches)
 	assert_ip(&seen.addr.peer, "172.20.0.2");
 	ck_assert_uint_eq(seen.addr.prefix, 32);
 	for (int twice = 0; twice < 2; twice++)
-		ck_assert_int_eq(nic_detach(&nic, &s, &netlink), 0);
+		ck_assert_int_eq(nic_unplug(&nic), 0);
+	nic_release(&nic, &s);
 	ck_assert_uint_eq(nic.ip.family, 0);
 	ck_assert_uint_eq(see().taps, 0);
 	take(&s, "172.20.0.2");
@@ -265,7 +320,7 @@ START_TEST(attaches_many)
 	ck_assert_uint_eq(see().taps, 50);
 	ck_assert_uint_eq(see().addrs, 1);
 	for (size_t i = 0; i < 50; i++)
-		ck_assert_int_eq(nic_detach(&nics[i], &s, &netlink), 0);
+		ck_assert_int_eq(detach(&nics[i], &s), 0);
 	ck_assert_uint_eq(see().taps, 0);
 	tap_teardown();
 }
@@ -284,7 +339,7 @@ START_TEST(cleans_what_an_earlier_process_left)
 	ck_assert_uint_eq(see().addrs, 1);
 	ck_assert_int_eq(tap_create("vmtap7-7"), 0);
 	ck_assert_int_eq(tap_create("mine"), 0);
-	ck_assert_int_eq(nic_clean(&netlink, &removed), 0);
+	ck_assert_int_eq(nic_clean(&removed), 0);
 	ck_assert_uint_eq(removed, 2);
 	ck_assert_uint_eq(see().taps, 0);
 	ck_assert_uint_ne(if_nametoindex("mine"), 0);
@@ -306,7 +361,7 @@ START_TEST(a_failed_attachment_leaves_nothing)
 			int rc = nic_attach(&nic, &s, &netlink, span_str("box"));
 
 			ck_assert(rc == 0 || nic.ip.family == 0);
-			while (nic_detach(&nic, &s, &netlink) < 0)
+			while (nic.ip.family && detach(&nic, &s) < 0)
 				;
 			ck_assert_uint_eq(see().taps, 0);
 		}
@@ -325,7 +380,40 @@ START_TEST(a_full_subnet_attaches_nothing)
 	ck_assert_int_eq(nic_attach(&other, &s, &netlink, span_str("b")), -EAGAIN);
 	ck_assert_uint_eq(other.ip.family, 0);
 	ck_assert_uint_eq(see().taps, 1);
-	ck_assert_int_eq(nic_detach(&nic, &s, &netlink), 0);
+	ck_assert_int_eq(detach(&nic, &s), 0);
+	tap_teardown();
+}
+END_TEST
+
+START_TEST(attaches_at_an_address_that_is_asked_for)
+{
+	struct subnet s = subnet_of("10.0.0.0/29", "10.0.0.1");
+	struct ip wanted = ip_of("10.0.0.5");
+	struct nic nic = {0}, other = {0};
+	struct seen seen;
+
+	if (!tap_setup())
+		return;
+	ck_assert_int_eq(nic_attach_at(&nic, &s, &netlink, span_str("a"), &wanted), 0);
+	assert_ip(&nic.ip, "10.0.0.5");
+	ck_assert_str_eq(nic.tap, "vmtap0-5");
+	seen = see();
+	assert_ip(&seen.addr.peer, "10.0.0.5");
+	ck_assert_int_eq(nic_attach_at(&other, &s, &netlink, span_str("b"), &wanted), -EADDRINUSE);
+	ck_assert_uint_eq(other.ip.family, 0);
+	ck_assert_uint_eq(see().taps, 1);
+	ck_assert_int_eq(detach(&nic, &s), 0);
+	FAULT_EACH("sendto", ENOMEM)
+	{
+		int rc = nic_attach_at(&nic, &s, &netlink, span_str("a"), &wanted);
+
+		ck_assert(rc == 0 || nic.ip.family == 0);
+		while (nic.ip.family && detach(&nic, &s) < 0)
+			;
+	}
+	/* whatever failed gave it back */
+	ck_assert_int_eq(subnet_take_at(&s, &wanted), 0);
+	ck_assert_uint_eq(see().taps, 0);
 	tap_teardown();
 }
 END_TEST
@@ -376,10 +464,11 @@ Suite *suite(void)
 {
 	const TTest *const tests[] = {reads_subnets, refuses_what_is_no_subnet, knows_its_hosts,
 	    gives_the_lowest_free_address, never_gives_the_gateway_or_the_broadcast,
-	    is_bounded_in_the_largest_subnet, attaches_and_detaches, attaches_many,
+	    is_bounded_in_the_largest_subnet, takes_an_address_that_is_asked_for,
+	    takes_none_that_is_not_given_out, attaches_and_detaches, attaches_many,
 	    cleans_what_an_earlier_process_left, a_failed_attachment_leaves_nothing,
-	    a_full_subnet_attaches_nothing, macs_are_stable_and_local,
-	    tells_the_kernel_of_the_sandbox, NULL};
+	    a_full_subnet_attaches_nothing, attaches_at_an_address_that_is_asked_for,
+	    macs_are_stable_and_local, tells_the_kernel_of_the_sandbox, NULL};
 
 	return suite_of("network", tests);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Firecracker is a shell script, its API client and the network are the test's, the files real. */
@@ -32,7 +33,7 @@ static int api_rc;
 static const char *api_reason;
 static const char *api_path = "/sandboxes/one/firecracker.sock";
 static bool api_busy, attached;
-static int detach_rc;
+static int unplug_rc;
 
 static void note(char *text, size_t cap, char letter)
 {
@@ -45,12 +46,15 @@ static void note(char *text, size_t cap, char letter)
 
 /* --- the client ------------------------------------------------------------------------------- */
 
-int firecracker_init(struct firecracker *f, struct loop *l, const char *path, uint64_t timeout_ms)
+int firecracker_init(
+    struct firecracker *f, struct loop *l, const char *root, const char *path, uint64_t timeout_ms)
 {
-	char expected[128];
+	char got[256], expected[128];
 
 	snprintf(expected, sizeof expected, "%s%s", dir, api_path);
-	ck_assert_str_eq(path, expected);
+	snprintf(got, sizeof got, "%s%s", root ? root : "", path);
+	ck_assert_str_eq(got, expected);
+	ck_assert_ptr_eq(root, vm_jail(&vm.home));
 	ck_assert_uint_eq(timeout_ms, 5000);
 	f->loop = l;
 	return 0;
@@ -138,15 +142,17 @@ int nic_attach(struct nic *nic, struct subnet *s, struct netlink *n, struct span
 	return nic_attach_at(nic, s, n, id, &ip);
 }
 
-int nic_detach(struct nic *nic, struct subnet *s, struct netlink *n)
+int nic_unplug(const struct nic *nic)
 {
-	(void)s;
-	(void)n;
-	if (detach_rc < 0)
-		return detach_rc;
+	ck_assert_str_eq(nic->tap, "vmtap0-2");
+	return unplug_rc;
+}
+
+void nic_release(struct nic *nic, struct subnet *s)
+{
+	ck_assert_ptr_eq(s, &host.subnet);
 	*nic = (struct nic){0};
 	attached = false;
-	return 0;
 }
 
 void nic_mac_text(const struct nic *nic, char out[NIC_MAC_TEXT_BYTES])
@@ -525,9 +531,14 @@ END_TEST
 
 START_TEST(a_process_that_dies_later_tells_them_too)
 {
-	setup("trap 'echo ouch >&2; kill -9 $$' TERM; while :; do sleep 0.01; done");
+	char path[80];
+
+	setup("trap 'echo ouch >&2; kill -9 $$' TERM\n"
+	      "echo >\"$0.set\"\n"
+	      "while :; do sleep 0.01; done");
+	snprintf(path, sizeof path, "%s.set", program);
 	be_up();
-	usleep(50 * 1000);
+	await_file(path);
 	ck_assert_int_eq(kill(vm.pid, SIGTERM), 0);
 	await_told("e");
 	ck_assert_str_eq(why, "Firecracker: ended by signal 9; its last words: ouch");
@@ -614,6 +625,28 @@ START_TEST(a_guest_that_cannot_be_asked_is_killed_at_once)
 }
 END_TEST
 
+START_TEST(one_that_has_died_is_not_asked)
+{
+	siginfo_t info;
+
+	setup(LASTS);
+	be_up();
+	ck_assert_int_eq(kill(vm.pid, SIGKILL), 0);
+	ck_assert_int_eq(waitid(P_PID, (id_t)vm.pid, &info, WEXITED | WNOWAIT), 0);
+	fault_arm("waitpid", 2, ECHILD, false); /* so that it alone is reaped, and not its reader */
+	reaper_drain(&reaper);
+	ck_assert(fault_disarm());
+	ck_assert_str_eq(told, ""); /* its last words are being read */
+	vm_shutdown(&vm, 1);
+	turns(20);
+	await_told("e");
+	assert_asked("");
+	ck_assert_str_eq(why, "");
+	release();
+	teardown();
+}
+END_TEST
+
 START_TEST(it_is_killed_wherever_it_is)
 {
 	setup(LASTS);
@@ -669,7 +702,7 @@ START_TEST(a_tap_that_stays_does_not_hold_it_up)
 	be_up();
 	vm_kill(&vm);
 	await_told("e");
-	detach_rc = -EPERM;
+	unplug_rc = -EPERM;
 	release();
 	teardown();
 }
@@ -767,6 +800,7 @@ Suite *suite(void)
 	    a_guest_shuts_down_by_itself,
 	    a_guest_that_does_not_is_killed,
 	    a_guest_that_cannot_be_asked_is_killed_at_once,
+	    one_that_has_died_is_not_asked,
 	    it_is_killed_wherever_it_is,
 	    a_process_that_does_not_die_is_given_up,
 	    a_tap_that_stays_does_not_hold_it_up,

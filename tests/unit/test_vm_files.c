@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 
@@ -98,7 +99,8 @@ START_TEST(paths_are_those_that_each_side_sees)
 	    vm_host_path(&home, VM_VSOCK, path), "/j/firecracker/a-b/root/run/firecracker.vsock");
 	ck_assert_str_eq(vm_inner_path(&home, VM_VSOCK, path), "/run/firecracker.vsock");
 	config.binary = "firecracker";
-	ck_assert_str_eq(vm_program_name(&config), "firecracker");
+	ck_assert_int_eq(vm_home_init(&home, &config, "c"), 0);
+	ck_assert_str_eq(home.dir, "/j/firecracker/c");
 }
 END_TEST
 
@@ -305,16 +307,13 @@ START_TEST(all_directories_of_vms_are_removed)
 }
 END_TEST
 
-/* A process that has the word among its arguments. */
-static pid_t process(const char *word)
+/* A process that has the word among its arguments, by now. */
+static pid_t process(char *word)
 {
-	pid_t pid = fork();
+	char *argv[] = {"sh", "-c", "while :; do sleep 0.1; done", word, NULL};
+	pid_t pid;
 
-	if (pid == 0) {
-		execl("/bin/sh", "sh", "-c", "while :; do sleep 0.1; done", word, NULL);
-		_exit(127);
-	}
-	ck_assert_int_gt(pid, 0);
+	ck_assert_int_eq(posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ), 0);
 	return pid;
 }
 
@@ -338,7 +337,6 @@ START_TEST(a_jailed_vm_is_known_by_its_pid_and_its_name)
 	ck_assert_int_eq(vm_files_pid(&config, home.dir), 0);
 	one = process("one");
 	two = process("two");
-	usleep(100 * 1000);
 	write_pid(two); /* the number was used again */
 	ck_assert_int_eq(vm_files_pid(&config, home.dir), 0);
 	write_pid(1);

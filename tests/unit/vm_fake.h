@@ -119,9 +119,8 @@ void netlink_close(struct netlink *n)
 	(void)n;
 }
 
-int nic_clean(struct netlink *n, unsigned *removed)
+int nic_clean(unsigned *removed)
 {
-	(void)n;
 	*removed = 1;
 	return 0;
 }
@@ -296,11 +295,14 @@ static inline void service_start_dirty(void)
 	    .max_subscribers = 2,
 	    .max_events = 64,
 	    .max_snapshots = 16,
+	    .max_snapshot_requests = 16,
 	    .max_guest_commands = 2,
 	    .prepare_ms = 1000,
 	    .connect_ms = 1000,
 	    .stop_ms = 30000,
 	    .kill_ms = 1000,
+	    .checkpoint_ms = 60000,
+	    .snapshots_ms = 60000,
 	    .seed = {1, 2},
 	};
 	service = sandboxes_new(&loop, &reaper, &conf);
