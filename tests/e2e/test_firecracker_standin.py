@@ -16,7 +16,7 @@ import struct
 import unittest
 from pathlib import Path
 
-from lab import BUILD, LabTest, descriptors, end, listens, output, run, until
+from lab import BUILD, PATIENCE_S, LabTest, descriptors, end, listens, output, run, until
 
 HERE = Path(__file__).resolve().parent.parent / "firecracker"
 STAND_IN = HERE / "firecracker"
@@ -75,7 +75,7 @@ class Api:
 
     def raw(self, request):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(30)
+            s.settimeout(PATIENCE_S)
             s.connect(self.path)
             s.sendall(request)
             return answer(s.makefile("rb"))
@@ -160,7 +160,7 @@ class Vm:
 
     def try_connect(self, port):
         s = socket.socket(socket.AF_UNIX)
-        s.settimeout(30)
+        s.settimeout(PATIENCE_S)
         s.connect(str(self.vsock))
         s.sendall(b"CONNECT %d\n" % port)
         line = s.makefile("rb", buffering=0).readline()
@@ -390,7 +390,7 @@ class Guests(StandInTest):
         vm = self.vm().boot()
         vm.connect(52).close()
         self.assertEqual(vm.api.put("/actions", action_type="SendCtrlAltDel"), (204, None))
-        self.assertEqual(vm.process.wait(30), 0)
+        self.assertEqual(vm.process.wait(PATIENCE_S), 0)
 
     def test_a_guest_ends_with_its_firecracker(self):
         vm = self.vm().boot()
@@ -434,7 +434,7 @@ class VmAgent(StandInTest):
             self.assertEqual(struct.unpack("<Ii", stream.read(8)), (4, 7))
         self.assertRegex(out, rb"^\d+ in vm-agent\n$")
         self.assertEqual(vm.api.put("/actions", action_type="SendCtrlAltDel"), (204, None))
-        self.assertEqual(vm.process.wait(30), 0)
+        self.assertEqual(vm.process.wait(PATIENCE_S), 0)
 
 
 class Snapshots(StandInTest):
@@ -450,7 +450,7 @@ class Snapshots(StandInTest):
             self.assertRaises(TimeoutError, s.recv, 1)
             for _ in range(2):
                 self.assertEqual(vm.api.patch("/vm", state="Resumed"), (204, None))
-            s.settimeout(30)
+            s.settimeout(PATIENCE_S)
             self.assertEqual(s.recv(1), b"x")
 
     def test_create_and_load(self):
@@ -474,7 +474,7 @@ class Snapshots(StandInTest):
 
         late = self.vm(name="vm-3").listening()  # the vsock path is the original's, which lives
         self.assert_fault(late.api.put("/snapshot/load", **load), "Address already in use")
-        self.assertEqual(late.process.wait(30), 1)
+        self.assertEqual(late.process.wait(PATIENCE_S), 1)
 
     def test_load_is_for_a_fresh_process(self):
         vm = self.vm().listening()
@@ -485,7 +485,7 @@ class Snapshots(StandInTest):
         vm = self.vm().listening()
         (vm.dir / "vmstate").write_text('{"version"')
         self.assert_fault(vm.load(), "deserialize")
-        self.assertEqual(vm.process.wait(30), 1)
+        self.assertEqual(vm.process.wait(PATIENCE_S), 1)
 
     def test_a_load_names_the_memory_once(self):
         vm = self.vm().listening()
@@ -521,7 +521,7 @@ class Switches(StandInTest):
                         vm.boot()
                     except OSError:
                         pass  # it was gone already
-                self.assertEqual(vm.process.wait(30), status)
+                self.assertEqual(vm.process.wait(PATIENCE_S), status)
 
     def test_answers_that_are_none(self):
         switches = {"GET /": "cut", "PUT /vsock": "garbage", "PATCH /vm": "flood"}
@@ -548,14 +548,14 @@ class Switches(StandInTest):
             self.assertEqual(vm.snapshot(), (0, None))
         except ConnectionError:
             pass
-        self.assertEqual(vm.process.wait(30), -9)
+        self.assertEqual(vm.process.wait(PATIENCE_S), -9)
         self.assertEqual((vm.dir / "mem").stat().st_size, 64 << 20)
 
     def test_a_process_that_dies_behind_its_answer(self):
         vm = self.vm(switches={"PUT /actions InstanceStart": "die-after"}).listening()
         vm.configure()
         self.assertEqual(vm.start(), (204, None))
-        self.assertEqual(vm.process.wait(30), -9)
+        self.assertEqual(vm.process.wait(PATIENCE_S), -9)
 
     def test_a_shutdown_that_is_ignored(self):
         vm = self.vm(switches={"PUT /actions SendCtrlAltDel": "ignore"}).boot()
@@ -618,7 +618,7 @@ class Jailer(StandInTest):
 
     def test_a_pid_namespace(self):
         root, process, _ = self.jail("--new-pid-ns")
-        self.assertEqual(process.wait(30), 0)
+        self.assertEqual(process.wait(PATIENCE_S), 0)
         pid = int((root / "firecracker.pid").read_text())
         self.assertIn(f"NSpid:\t{pid}\t1\n", Path(f"/proc/{pid}/status").read_text())
         os.kill(pid, signal.SIGKILL)

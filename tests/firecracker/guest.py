@@ -1,4 +1,5 @@
-"""The guest: vm-agent, or what FIRECRACKER_GUEST says, as a child.
+"""The guest: vm-agent, or what FIRECRACKER_GUEST says, as a child. FIRECRACKER_GUEST=machine is a
+real machine instead, see machine.py.
 
 The guest's end of a vsock port is a unix socket in a directory that it and the VMM share: port 52
 is DIR/52. FIRECRACKER_GUEST is a command line in which {dir} stands for that directory.
@@ -16,6 +17,7 @@ import signal
 import sys
 
 import kernel
+from vsock import Vsock
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("BUILD", f"{HERE}/../../build")
@@ -30,6 +32,8 @@ SOCKETS = "/mnt"  # where the directory is
 class Guest:
     """A child to be, then a child; it is started by the thread that waits for it."""
 
+    has_snapshots = True
+
     def __init__(self):
         self.boot_args = ""
         self.pid = 0
@@ -39,8 +43,11 @@ class Guest:
         template = os.environ.get("FIRECRACKER_GUEST", VM_AGENT)
         return [word.replace("{dir}", directory) for word in shlex.split(template)]
 
-    def start(self, boot_args):
-        self.boot_args = boot_args
+    def make_vsock(self, config, switches):
+        return Vsock(config["uds_path"], self.dir, switches)
+
+    def start(self, vmm):
+        self.boot_args = vmm.boot_args()
         if ISOLATED:
             command = self.command(SOCKETS)
             self.pid = fork_isolated(lambda: run(command, self._enter_root))
@@ -55,6 +62,9 @@ class Guest:
     def signal(self, sig):
         if self.pid:
             os.kill(self.pid, sig)
+
+    def ctrl_alt_del(self):
+        self.signal(signal.SIGINT)
 
     def _enter_root(self, program):
         """The root is an overlay over the machine's, with the program and the sockets in it."""

@@ -13,8 +13,8 @@ import bodies
 from api import Reply, fault
 from bodies import Fault
 from guest import Guest, remove
+from machine import Machine
 from switches import die
-from vsock import Vsock
 
 VERSION = "1.12.0"
 SNAPSHOT_VERSION = "5.0.0"
@@ -41,7 +41,7 @@ class Vmm:
         self.boot_source = None
         self.drives, self.interfaces, self.taps = {}, {}, {}
         self.vsock_config = self.vsock = None
-        self.guest = Guest()
+        self.guest = Machine() if os.environ.get("FIRECRACKER_GUEST") == "machine" else Guest()
         self.configured = False  # beyond what may be before a snapshot is loaded
         self.snapshot_taken = False
         self.half = False  # the snapshot under way is to stay so
@@ -157,11 +157,10 @@ class Vmm:
 
     def _make_vsock(self, body, what):
         if self.vsock:
-            self.vsock.listener.close()
-            os.unlink(self.vsock.path)
+            self.vsock.close()
             self.vsock = None
         try:
-            self.vsock = Vsock(body["uds_path"], self.guest.dir, self.switches)
+            self.vsock = self.guest.make_vsock(body, self.switches)
         except OSError as error:
             raise Fault(f"{what}: UnixBind({os_error(error)})") from error
 
@@ -178,13 +177,13 @@ class Vmm:
 
     def _boot(self):
         self.switches.at("boot")
-        self.guest.start(self._boot_args())
+        self.guest.start(self)
         threading.Thread(target=self._wait_for_guest, daemon=True).start()
         if self.vsock:
             self.vsock.start()
         self.log("Successfully started microvm.")
 
-    def _boot_args(self):
+    def boot_args(self):
         """What a guest finds in /proc/cmdline: Firecracker adds the root device."""
         args = (self.boot_source or {}).get("boot_args", "")
         root = next((d for d in self.drives.values() if d["is_root_device"]), None)
@@ -199,7 +198,7 @@ class Vmm:
         self.server.requests.put(None)
 
     def ctrl_alt_del(self):
-        self.guest.signal(signal.SIGINT)
+        self.guest.ctrl_alt_del()
 
     def flush_metrics(self):
         if not self.metrics_path:
@@ -218,7 +217,7 @@ class Vmm:
     def _pause(self):
         self.guest.signal(signal.SIGSTOP)
         if self.vsock:
-            self.vsock.running.clear()
+            self.vsock.pause()
         self.state = PAUSED
 
     def _resume(self):
@@ -230,7 +229,7 @@ class Vmm:
         self.snapshot_taken = False
         self.guest.signal(signal.SIGCONT)
         if self.vsock:
-            self.vsock.running.set()
+            self.vsock.resume()
 
     # --- snapshots ---
 
@@ -240,6 +239,7 @@ class Vmm:
                 "Create snapshot error: Cannot save the microVM state: Operation not allowed: "
                 "the microVM is not paused."
             )
+        self._must_have_snapshots("Create snapshot error: Cannot save the microVM state")
         state = json.dumps({"version": SNAPSHOT_VERSION, **self._config()}).encode()
         memory = self.machine["mem_size_mib"] << 20
         share = 2 if self.half else 1
@@ -259,11 +259,16 @@ class Vmm:
             raise bodies.malformed("either `mem_file_path` or `mem_backend` must be present")
         for override in body.get("network_overrides", ()):
             bodies.check("network_overrides", override)
+        self._must_have_snapshots("Load snapshot error")
         self.fatal = True  # a process whose load failed is of no more use
         self._load(body)
         self.fatal = False
         self.state = PAUSED
         return self._resume() if body.get("resume_vm") else None
+
+    def _must_have_snapshots(self, what):
+        if not self.guest.has_snapshots:
+            raise Fault(f"{what}: Operation not supported: the guest is a machine of QEMU's.")
 
     def _load(self, body):
         state = read_snapshot(body["snapshot_path"])

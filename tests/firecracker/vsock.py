@@ -6,6 +6,7 @@ if nobody listens there it is hung up on. The guest reaches port P of the host a
 """
 
 import itertools
+import os
 import socket
 import threading
 
@@ -30,6 +31,16 @@ class Vsock:
         self.running.set()
         serve(self.listener, self._from_host)
         serve(listen(f"{self.guest_dir}/host"), self._from_guest)
+
+    def close(self):
+        self.listener.close()
+        os.unlink(self.path)
+
+    def pause(self):
+        self.running.clear()
+
+    def resume(self):
+        self.running.set()
 
     def reset(self):
         """Ends all connections; whoever listens goes on."""
