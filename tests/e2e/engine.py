@@ -2,7 +2,11 @@
 
 import os
 import re
+import threading
+import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median, quantiles
 
 import lab
 from lab import AGENT, BUILD
@@ -12,6 +16,7 @@ LONG = bool(os.environ.get("LONG"))  # the full numbers, which take an emulator 
 SIGKILL = 9
 RPC_PORT, DOCKER_PORT, KUBERNETES_PORT = 1024, 2375, 16443
 BUSYBOX = "/bin/busybox"
+PULSE_S = 0.02
 START_S = 100  # for all of the runtime to come up, by an emulator on a busy machine
 
 
@@ -37,9 +42,49 @@ class Ensured:
         return f"{self.status} (ready: {self.ready}): {self.message}"
 
 
+class Pulse:
+    """Pings all the while, and knows how long each answer took; one that failed fails its end."""
+
+    def __init__(self, agent):
+        self.rpc = agent.rpc()
+        self.took_ms = []
+        self.over = threading.Event()
+        self.pool = ThreadPoolExecutor(1)
+
+    def _beat(self):
+        while not self.took_ms or not self.over.wait(PULSE_S):
+            sent_s = time.monotonic()
+            self.rpc.call(lab.PING)
+            self.took_ms.append(1000 * (time.monotonic() - sent_s))
+
+    def __enter__(self):
+        self.beating = self.pool.submit(self._beat)
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.pool.shutdown()
+        self.rpc.socket.close()
+        self.beating.result()
+
+    @property
+    def count(self):
+        return len(self.took_ms)
+
+    def __str__(self):
+        if self.count < 2:
+            return f"{self.count} pings"
+        p99 = quantiles(self.took_ms, n=100, method="inclusive")[-1]
+        return (
+            f"{self.count} pings: median {median(self.took_ms):.1f} ms,"
+            f" p99 {p99:.1f} ms, max {max(self.took_ms):.1f} ms"
+        )
+
+
 class EngineVm(Vm):
     """Its data volume is the disk `data`; words are more for the kernel's command line."""
 
+    FILES = ()  # more for the root: "SRC:DEST[:MODE]"
     WORDS = ("probe.root=erofs", "arcbox.docker_dns=172.17.0.1", "arcbox.log=debug")
 
     def __init__(self, home, data, *words):
@@ -53,7 +98,7 @@ class EngineVm(Vm):
             home,
             modules=guest.RUNTIME_MODULES,
             cmdline=" ".join((*self.WORDS, *words)),
-            disks=[make_root(home), data],
+            disks=[make_root(home, self.FILES), data],
             memory_mib=640,
             cpus=2,
         )
@@ -114,6 +159,19 @@ class EngineVm(Vm):
 
     # --- its inside ---
 
+    def busybox(self, *words):
+        """What a command says that has to work."""
+        said = self.probe("run", BUSYBOX, *words)
+        if not said.endswith("status 0\n"):
+            raise AssertionError(f"{' '.join(map(str, words))}: {said}")
+        return said.removesuffix("status 0\n")
+
+    def throttle(self, **limits):
+        """The data disk from now on: bps, iops_wr, ... a second; as fast as it is without any."""
+        kinds = (f"{kind}{way}" for kind in ("bps", "iops") for way in ("", "_rd", "_wr"))
+        rates = {**dict.fromkeys(kinds, 0), **limits}
+        self.machine.qmp("block_set_io_throttle", device="disk1", **rates)
+
     def pids(self, name):
         """Also of one that is dying: what it listens on is there as long as any thread of it."""
         return [pid for pid, (_, _, found) in self.processes().items() if found == name]
@@ -129,13 +187,13 @@ class EngineVm(Vm):
         return addresses_in(self.probe("run", BUSYBOX, "nslookup", name, "127.0.0.1"))
 
 
-def make_root(home):
+def make_root(home, more):
     """The first machine of a lab makes it, the others have the same."""
     skip_without_machines()
     if is_sanitized():
         raise unittest.SkipTest("an engine takes long: once, with the agent that ships")
     image = home.dir / "root.erofs"
-    files = (f"{PROBE}:/init:755", f"{AGENT}:{IN_GUEST}:755", f"{BUSYBOX}:{BUSYBOX}:755")
+    files = (f"{PROBE}:/init:755", f"{AGENT}:{IN_GUEST}:755", f"{BUSYBOX}:{BUSYBOX}:755", *more)
     return image if image.exists() else runtime_image(image, *files)
 
 

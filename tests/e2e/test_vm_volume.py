@@ -150,11 +150,6 @@ class VolumeTest(LabTest):
     def success(self):
         return self.start("data volume ready: ")
 
-    def busybox(self, *words):
-        said = self.vm.probe("run", BUSYBOX, *words)
-        self.assertTrue(said.endswith("status 0\n"), said)
-        return said.removesuffix("status 0\n")
-
     def pull_the_plug(self):
         self.vm.machine.qemu.send_signal(signal.SIGKILL)
         self.vm.machine.qemu.wait()
@@ -244,14 +239,13 @@ class Life(VolumeTest):
         self.assertNotIn("formatted", said)
         self.assert_mounted()
         self.assert_overwritten_in_place()
-        self.assertEqual(self.busybox("md5sum", "/var/lib/cni/kept"), kept)
+        self.assertEqual(self.vm.busybox("md5sum", "/var/lib/cni/kept"), kept)
         self.assert_undamaged()
 
     def cut_off_formatting(self, disk):
         """Pulls the plug when something has been written, but not all."""
         self.boot(disk)
-        self.vm.machine.qmp("block_set_io_throttle", device="disk1", bps=0, bps_rd=0, bps_wr=0,
-                            iops=0, iops_rd=0, iops_wr=8)  # fmt: skip
+        self.vm.throttle(iops_wr=8)
         self.vm.ensure()
         self.vm.until(lambda: read(disk, MAGIC, 8) == b"!BHRfS_M", "the start of formatting")
         self.pull_the_plug()
@@ -259,9 +253,9 @@ class Life(VolumeTest):
 
     def cut_off_writing(self):
         """Pulls the plug while much is being written; the sum of what was synced before."""
-        self.busybox("dd", "if=/dev/urandom", "of=/var/lib/cni/kept", "bs=65536", "count=64")
-        self.busybox("sync")
-        kept = self.busybox("md5sum", "/var/lib/cni/kept")
+        self.vm.busybox("dd", "if=/dev/urandom", "of=/var/lib/cni/kept", "bs=65536", "count=64")
+        self.vm.busybox("sync")
+        kept = self.vm.busybox("md5sum", "/var/lib/cni/kept")
         with self.vm.ask("run", BUSYBOX, "dd", "if=/dev/urandom", f"of={NOISE}", "bs=65536"):
             self.vm.until(lambda: self.size(NOISE) > 16 * MIB, "enough noise")
             self.pull_the_plug()
