@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-enum { PACKET_BYTES = 400, XID_AT = 4, EVENTS = 50, DAY_SECS = 86400 };
+enum { PACKET_BYTES = 400, XID_AT = 4, EVENTS = 30, DAY_SECS = 86400 };
 
 static const uint8_t mac[] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 
@@ -181,8 +181,8 @@ static void start(void)
 	    .mac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56},
 	    .ops = &ops,
 	    .retry_ms = 1000,
-	    .retry_max_ms = 64000,
-	    .renew_retry_ms = 60000,
+	    .retry_max_ms = 1024000, /* so long, or a run would be nothing but sending */
+	    .renew_retry_ms = 600000,
 	    .min_lease_secs = 2,
 	    .max_lease_secs = DHCP_INFINITE_SECS,
 	};

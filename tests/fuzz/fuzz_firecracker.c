@@ -15,6 +15,7 @@ static struct firecracker api;
 static struct span rest;             /* of the input */
 static const struct http_ops *asked; /* NULL: no request is under way */
 static bool tick;                    /* the timer is armed */
+static bool checks_bodies;
 static unsigned ends;
 static int end_rc;
 
@@ -53,7 +54,8 @@ int http_start(struct http_call *h, struct loop *l, const struct addr *to,
 	(void)to;
 	if (asked)
 		abort();
-	check_json(req->body);
+	if (checks_bodies)
+		check_json(req->body);
 	if (rest.n && rest.p[0] == 'n') {
 		span_split(&rest, '\n');
 		return -ENOENT;
@@ -138,21 +140,17 @@ static void check_end(void)
 			abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+static void run_sequence(struct loop *l, uint8_t choice, struct span answers)
 {
-	static struct loop loop;
-
-	if (n == 0)
-		return 0;
-	loop.now_ns = 1;
-	rest = span_of(data + 1, n - 1);
+	l->now_ns = 1;
+	rest = answers;
 	asked = NULL;
 	tick = false;
 	ends = 0;
 	api = (struct firecracker){.ended = ended};
-	if (firecracker_init(&api, &loop, "/s", 1000) < 0)
+	if (firecracker_init(&api, l, NULL, "/s", 1000) < 0)
 		abort();
-	begin(data[0]);
+	begin(choice);
 	while (ends == 0) {
 		if (asked) {
 			answer(span_split(&rest, '\n'));
@@ -164,5 +162,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		}
 	}
 	check_end();
+}
+
+/* Bodies do not depend on answers: one look at each is enough. */
+static void check_bodies(struct loop *l)
+{
+	checks_bodies = true;
+	for (uint8_t choice = '0'; choice < '5'; choice++)
+		run_sequence(l, choice, span_str("2\n2\n2\n2\n2\n2\n"));
+	checks_bodies = false;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	static struct loop loop;
+
+	if (!loop.now_ns)
+		check_bodies(&loop);
+	if (n > 0)
+		run_sequence(&loop, data[0], span_of(data + 1, n - 1));
 	return 0;
 }

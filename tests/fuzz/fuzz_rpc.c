@@ -1,21 +1,21 @@
 /* The RPC connection: bytes in any split, against the real dispatcher with services of the target's
- * own. The first byte of an input says how the rest is cut. Every request must be answered once, in
- * order, by a whole frame with its trace. */
+ * own. The first byte of an input says how the rest is cut at first. Every request must be answered
+ * once, in order, by a whole frame with its trace. */
 #include "fuzz.h"
 
 #include "base/log.h"
 #include "codec/frame.h"
+#include "kernel.h"
 #include "rpc/server.h"
 #include "sys/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_FRAME = 2048, TURNS_MAX = 8192, OUT_BYTES = 1 << 20, FILE_BYTES = 100 };
+enum { MAX_FRAME = 2048, PIECES = 64, TURNS_MAX = 8192, OUT_BYTES = 1 << 20, FILE_BYTES = 100 };
 
 static struct loop loop;
 static struct rpc_server *server;
@@ -128,7 +128,6 @@ static void start(void)
 	};
 	struct span bad;
 
-	signal(SIGPIPE, SIG_IGN);
 	log_filter(span_str("off"), &bad);
 	file = fs_memfd("fuzz");
 	if (file < 0 || ftruncate(file, FILE_BYTES) < 0)
@@ -153,16 +152,39 @@ static void turn(void)
 	rpc_answer(server, late, NULL);
 }
 
-/* Sends the input in pieces, as far as the server takes it. */
+/* --- the host --------------------------------------------------------------------------------- */
+
+static uint8_t out[OUT_BYTES];
+static size_t n_out;
+static bool closed;
+
+static void turn_and_receive(int fd)
+{
+	ssize_t n;
+
+	turn();
+	n = recv(fd, out + n_out, sizeof out - n_out, 0);
+	if (n < 0 && errno != EAGAIN)
+		abort();
+	if (n > 0)
+		n_out += (size_t)n;
+	closed = n == 0;
+}
+
+/* In pieces at first, then as a whole; as far as the server takes it. */
 static void feed(int fd, struct span in, size_t piece)
 {
-	while (in.n) {
-		ssize_t n = send(fd, in.p, in.n < piece ? in.n : piece, MSG_NOSIGNAL);
+	for (unsigned turns = 0; in.n; turns++) {
+		struct span now = span_first(in, turns < PIECES ? piece : in.n);
+		ssize_t n = send(fd, now.p, now.n, MSG_NOSIGNAL);
 
-		if (n < 0)
+		if (turns > TURNS_MAX)
+			abort();
+		if (n < 0 && errno != EAGAIN)
 			return;
-		in = span_from(in, (size_t)n);
-		turn();
+		if (n > 0)
+			in = span_from(in, (size_t)n);
+		turn_and_receive(fd);
 	}
 }
 
@@ -270,30 +292,30 @@ static bool check_answer(struct span *in, struct span *answers, bool *all)
 	return err == E_OK;
 }
 
-/* All that comes back until the server closes, which it must. */
-static struct span receive(int fd)
+/* Until the server closes, which it must. */
+static void receive(int fd)
 {
-	static uint8_t out[OUT_BYTES];
-	size_t n = 0;
+	closed = false;
+	for (int i = 0; i < TURNS_MAX && !closed; i++)
+		turn_and_receive(fd);
+	if (!closed)
+		abort();
+}
 
-	for (int i = 0; i < TURNS_MAX; i++) {
-		ssize_t got = read(fd, out + n, sizeof out - n);
+static void check(struct span in)
+{
+	struct span answers = span_of(out, n_out);
+	bool all = true;
 
-		if (got == 0)
-			return span_of(out, n);
-		if (got > 0)
-			n += (size_t)got;
-		else if (errno != EAGAIN)
-			abort();
-		turn();
-	}
-	abort();
+	while (check_answer(&in, &answers, &all))
+		;
+	if (all && answers.n)
+		abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	struct span in, answers;
-	bool all = true;
+	struct span in;
 	int pair[2];
 
 	if (!server)
@@ -301,14 +323,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (n == 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
 		return 0;
 	in = span_of(data + 1, n - 1);
+	n_out = 0;
 	rpc_server_accept(server, pair[1]);
-	feed(pair[0], in, data[0] < 128 ? 4096 : (size_t)data[0] - 127);
+	feed(pair[0], in, data[0] < 128 ? n : (size_t)data[0] - 127);
 	shutdown(pair[0], SHUT_WR);
-	answers = receive(pair[0]);
-	while (check_answer(&in, &answers, &all))
-		;
-	if (all && answers.n)
-		abort();
+	receive(pair[0]);
+	check(in);
 	close(pair[0]);
 	for (int i = 0; i < TURNS_MAX && rpc_server_connections(server); i++)
 		turn();

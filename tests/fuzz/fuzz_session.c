@@ -1,18 +1,26 @@
-/* What a host sends to the vm-agent. The first byte of an input chooses: frames to an exec session,
- * in pieces, or what follows a request to write or to read a file. The engine that runs commands is
- * the target's own: its command reads and writes by fits and starts, and ends with its input. */
+/* What a host sends to an exec session. The first byte of an input says how the rest is cut at
+ * first. The engine that runs commands is the target's own: its command reads and writes by fits
+ * and starts, and ends with its input. */
 #include "fuzz.h"
 
+#include "kernel.h"
 #include "session/exec_server.h"
-#include "session/files.h"
+#include "sys/clock.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { TURNS_MAX = 100000, ANSWER_BYTES = 1 << 20, INPUT_BYTES = 1 << 20, CODE = 42 };
+enum {
+	TURNS_MAX = 100000,
+	TURN_MS = 100,
+	FULL_TURNS = 2,
+	PIECES = 64,
+	ANSWER_BYTES = 1 << 20,
+	INPUT_BYTES = 1 << 20,
+	CODE = 42
+};
 
 static struct loop loop;
 static struct reaper reaper;
@@ -24,7 +32,8 @@ static struct exec_server server;
 struct exec {
 	const struct exec_ops *ops;
 	void *ctx;
-	bool paused, full, ended;
+	bool paused, ended;
+	unsigned full; /* turns until it takes more input */
 	size_t output; /* bytes that are still to be written */
 };
 
@@ -59,7 +68,7 @@ size_t exec_input(struct exec *e, struct span bytes)
 		abort();
 	if (e->ended)
 		return bytes.n;
-	e->full = n < bytes.n;
+	e->full = n < bytes.n ? FULL_TURNS : 0;
 	if (n > sizeof input - n_input)
 		abort();
 	memcpy(input + n_input, bytes.p, n);
@@ -113,10 +122,8 @@ static void turn_command(void)
 {
 	if (!runs)
 		return;
-	if (command.full) {
-		command.full = false;
+	if (command.full && --command.full == 0)
 		command.ops->writable(command.ctx);
-	}
 	if (command.output && !command.paused)
 		write_output(&command);
 	if (runs && command.ended && command.output == 0) {
@@ -132,29 +139,37 @@ static uint8_t answer[ANSWER_BYTES];
 static size_t n_answer;
 static bool closed;
 
-static void turn(int fd)
+static void turn(void)
 {
-	ssize_t n;
-
+	kernel_now_ns += TURN_MS * NS_PER_MS;
 	if (loop_turn(&loop, 0) < 0)
 		abort();
 	turn_command();
+}
+
+static void turn_and_receive(int fd)
+{
+	ssize_t n;
+
+	turn();
 	n = recv(fd, answer + n_answer, sizeof answer - n_answer, MSG_DONTWAIT);
 	if (n > 0)
 		n_answer += (size_t)n;
 	closed |= n == 0 || (n < 0 && errno != EAGAIN);
 }
 
+/* In pieces at first, then as a whole. */
 static void feed(int fd, struct span in, size_t piece)
 {
 	for (unsigned turns = 0; in.n && !closed; turns++) {
-		ssize_t n = send(fd, in.p, in.n < piece ? in.n : piece, MSG_NOSIGNAL);
+		struct span now = span_first(in, turns < PIECES ? piece : in.n);
+		ssize_t n = send(fd, now.p, now.n, MSG_NOSIGNAL);
 
 		if (turns > TURNS_MAX)
 			abort();
 		if (n > 0)
 			in = span_from(in, (size_t)n);
-		turn(fd);
+		turn_and_receive(fd);
 	}
 }
 
@@ -185,8 +200,20 @@ static void check_input(struct span in)
 		abort();
 }
 
+/* Whether no frame is longer than any may be, which ends a session at once. */
+static bool is_well_formed(struct span in)
+{
+	struct vmframe f;
+	size_t used;
+	enum err err;
+
+	while ((err = vmframe_read(in, &f, &used)) == E_OK)
+		in = span_from(in, used);
+	return err == E_MORE;
+}
+
 /* Frames and nothing else; EXIT is the last. */
-static void check_answer(void)
+static void check_answer(bool whole)
 {
 	struct span in = span_of(answer, n_answer);
 	struct vmframe f = {0};
@@ -199,6 +226,8 @@ static void check_answer(void)
 		if (f.type == VMFRAME_EXIT && in.n)
 			abort();
 	}
+	if (whole && in.n)
+		abort();
 }
 
 static void fuzz_exec(struct span in, size_t piece)
@@ -215,79 +244,32 @@ static void fuzz_exec(struct span in, size_t piece)
 	for (unsigned turns = 0; !closed; turns++) {
 		if (turns > TURNS_MAX)
 			abort();
-		turn(pair[0]);
+		turn_and_receive(pair[0]);
 	}
 	close(pair[0]);
 	for (unsigned turns = 0; server.sessions && turns < TURNS_MAX; turns++)
-		turn(-1);
+		turn();
 	if (server.sessions || runs)
 		abort();
 	check_input(in);
-	check_answer();
-}
-
-/* --- files --------------------------------------------------------------------------------------
- */
-
-static char dir[] = "/dev/shm/fuzz_session.XXXXXX";
-static char path[64];
-
-static void remove_dir(void)
-{
-	unlink(path);
-	rmdir(dir); /* which is not empty if anything was left there */
-}
-
-static void fuzz_files(struct span in, bool write)
-{
-	char text[128];
-	struct wr w = wr_of(text, sizeof text);
-	uint8_t frame[256];
-	struct wr out = wr_of(frame, sizeof frame);
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return;
-	wr_str(&w, "{\"path\":\"");
-	wr_str(&w, path);
-	wr_str(&w, "\"}");
-	vmframe_write(&out, write ? VMFRAME_WRITE_REQ : VMFRAME_READ_REQ, wr_span(&w));
-	if (send(pair[0], out.p, out.n, MSG_NOSIGNAL) == (ssize_t)out.n &&
-	    send(pair[0], in.p, in.n < 65536 ? in.n : 65536, MSG_NOSIGNAL) >= 0) {
-		shutdown(pair[0], SHUT_WR);
-		files_serve(pair[1]);
-	}
-	close(pair[0]);
-	close(pair[1]);
+	check_answer(is_well_formed(in));
 }
 
 static void start(void)
 {
 	const struct exec_server_conf conf = {.max_sessions = 1};
-	struct wr w = wr_of(path, sizeof path);
 
-	signal(SIGPIPE, SIG_IGN);
-	if (loop_init(&loop) < 0 || !mkdtemp(dir))
+	if (loop_init(&loop) < 0)
 		abort();
-	wr_str(&w, dir);
-	wr_str(&w, "/f");
-	wr_nul(&w);
-	atexit(remove_dir);
 	reaper_init(&reaper, &loop);
 	exec_server_init(&server, &loop, &reaper, &conf);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	struct span in = span_from(span_of(data, n), 1);
-
 	if (!loop.now_ns)
 		start();
-	if (n == 0 || n > INPUT_BYTES)
-		return 0;
-	if (data[0] >= 0xfe)
-		fuzz_files(in, data[0] == 0xff);
-	else
-		fuzz_exec(in, data[0] < 128 ? 4096 : (size_t)data[0] - 127);
+	if (n > 0 && n <= INPUT_BYTES)
+		fuzz_exec(span_of(data + 1, n - 1), data[0] < 128 ? n : (size_t)data[0] - 127);
 	return 0;
 }
