@@ -271,54 +271,54 @@ static int do_to(
 	return rc ? rc : print_id(s, span_str(id), &rpc_empty_table, nothing);
 }
 
-/* The first failure counts; the others are done nevertheless. */
-static int first_of(int rc, int next)
+/* Does that to each of `ids`. The first failure counts; the others are done nevertheless, as long
+ * as there is a connection. */
+static int do_to_all(struct client *c, const struct settings *s, char **ids,
+    int (*one)(struct client *c, const struct settings *s, const char *id))
 {
-	return rc ? rc : next;
+	int first = EXIT_OK, rc = EXIT_OK;
+
+	for (; *ids && (rc == EXIT_OK || rc == EXIT_REFUSED); ids++) {
+		rc = one(c, s, *ids);
+		first = first ? first : rc;
+	}
+	return first;
 }
 
-/* After such a failure there is no connection any more. */
-static bool may_go_on(int rc)
+static int stop_one(struct client *c, const struct settings *s, const char *id)
 {
-	return rc == EXIT_OK || rc == EXIT_REFUSED;
+	const struct rpc_stop_sandbox_request request = {span_str(id), (uint32_t)s->grace_secs};
+
+	return do_to(c, s, RPC_SANDBOX_STOP_REQUEST, &request, id);
 }
 
 int run_stop(struct client *c, const struct settings *s, char **args)
 {
-	int rc = EXIT_OK;
+	return do_to_all(c, s, args, stop_one);
+}
 
-	for (; *args && may_go_on(rc); args++) {
-		const struct rpc_stop_sandbox_request request = {
-		    span_str(*args), (uint32_t)s->grace_secs};
+static int remove_one(struct client *c, const struct settings *s, const char *id)
+{
+	const struct rpc_remove_sandbox_request request = {span_str(id), s->force};
 
-		rc = first_of(rc, do_to(c, s, RPC_SANDBOX_STOP_REQUEST, &request, *args));
-	}
-	return rc;
+	return do_to(c, s, RPC_SANDBOX_REMOVE_REQUEST, &request, id);
 }
 
 int run_rm(struct client *c, const struct settings *s, char **args)
 {
-	int rc = EXIT_OK;
+	return do_to_all(c, s, args, remove_one);
+}
 
-	for (; *args && may_go_on(rc); args++) {
-		const struct rpc_remove_sandbox_request request = {span_str(*args), s->force};
+static int remove_one_snapshot(struct client *c, const struct settings *s, const char *id)
+{
+	const struct rpc_delete_snapshot_request request = {span_str(id)};
 
-		rc = first_of(rc, do_to(c, s, RPC_SANDBOX_REMOVE_REQUEST, &request, *args));
-	}
-	return rc;
+	return do_to(c, s, RPC_SANDBOX_DELETE_SNAPSHOT_REQUEST, &request, id);
 }
 
 int run_rm_snapshot(struct client *c, const struct settings *s, char **args)
 {
-	int rc = EXIT_OK;
-
-	for (; *args && may_go_on(rc); args++) {
-		const struct rpc_delete_snapshot_request request = {span_str(*args)};
-
-		rc =
-		    first_of(rc, do_to(c, s, RPC_SANDBOX_DELETE_SNAPSHOT_REQUEST, &request, *args));
-	}
-	return rc;
+	return do_to_all(c, s, args, remove_one_snapshot);
 }
 
 /* --- snapshots -------------------------------------------------------------------------------- */
