@@ -207,7 +207,8 @@ class Agent:
         return (self.lab.dir / "agent.err").read_text(errors="replace")
 
     def log(self):
-        return self.log_path.read_text(errors="replace")
+        """All that it has written; nothing before it is there."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def stop(self, sig=signal.SIGTERM):
         """Ends the agent, which must be well until then: a sanitizer's word is an exit status."""
