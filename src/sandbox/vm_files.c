@@ -297,7 +297,8 @@ int vm_files_remove(const struct vm_home *h, struct wr *why)
 	return rc < 0 ? wr_failure(why, "cannot remove", h->dir, rc) : 0;
 }
 
-/* Whether NAME or OPTION=NAME is among the arguments of the process: pids are used again. */
+/* Whether NAME or OPTION=NAME is among the arguments of the process: pids are used again. One that
+ * has none is just about to become the program, or dead. */
 static bool is_about(pid_t pid, struct span name)
 {
 	char path[64], cmdline[CMDLINE_BYTES];
@@ -310,6 +311,8 @@ static bool is_about(pid_t pid, struct span name)
 	wr_str(&w, "/cmdline");
 	wr_nul(&w);
 	n = fs_read_file(path, cmdline, sizeof cmdline);
+	if (n == 0)
+		return true;
 	for (rest = span_of(cmdline, n < 0 ? 0 : (size_t)n); rest.n;) {
 		struct span arg = span_split(&rest, '\0');
 

@@ -227,9 +227,16 @@ class Agent:
         return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
 
     def at_rest(self, kind=""):
-        """How many descriptors it has when the start is over; the log's writer alone stays."""
-        until(lambda: len(self.children()) <= 1, "the end of what the start takes")
-        return descriptors(self.pid, kind)
+        """How many descriptors it has when the start is over: of its children the log's writer alone is
+        left, and for a while no descriptor comes or goes."""
+        seen = []
+
+        def is_steady():
+            seen.append((descriptors(self.pid, kind), len(self.children()) <= 1))
+            return seen[-1][1] and seen[-20:] == seen[-1:] * 20
+
+        until(is_steady, "the end of what the start takes")
+        return seen[-1][0]
 
     def settled(self, before, kind=""):
         """Waits until nothing is left of what clients did: no more descriptors than before."""

@@ -3,9 +3,11 @@
 #include "cell.h"
 #include "fault.h"
 #include "suite.h"
+#include "sys/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -311,9 +313,26 @@ END_TEST
 static pid_t process(char *word)
 {
 	char *argv[] = {"sh", "-c", "while :; do sleep 0.1; done", word, NULL};
+	char path[64], arguments[256];
 	pid_t pid;
 
 	ck_assert_int_eq(posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ), 0);
+	snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+	while (fs_read_file(path, arguments, sizeof arguments) == 0)
+		sched_yield(); /* its exec has begun, but not ended */
+	return pid;
+}
+
+/* As one is for a moment of its exec. */
+static pid_t without_arguments(void)
+{
+	pid_t pid = fork();
+	siginfo_t info;
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0)
+		_exit(0);
+	ck_assert_int_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
 	return pid;
 }
 
@@ -329,7 +348,7 @@ static void write_pid(pid_t pid)
 
 START_TEST(a_jailed_vm_is_known_by_its_pid_and_its_name)
 {
-	pid_t one, two;
+	pid_t one, two, bare = without_arguments();
 	int status;
 
 	setup(true);
@@ -340,6 +359,10 @@ START_TEST(a_jailed_vm_is_known_by_its_pid_and_its_name)
 	write_pid(two); /* the number was used again */
 	ck_assert_int_eq(vm_files_pid(&config, home.dir), 0);
 	write_pid(1);
+	ck_assert_int_eq(vm_files_pid(&config, home.dir), 0);
+	write_pid(bare);
+	ck_assert_int_eq(vm_files_pid(&config, home.dir), bare);
+	ck_assert_int_eq(waitpid(bare, &status, 0), bare);
 	ck_assert_int_eq(vm_files_pid(&config, home.dir), 0);
 	write_pid(one);
 	ck_assert_int_eq(vm_files_pid(&config, home.dir), one);
