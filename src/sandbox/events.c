@@ -63,8 +63,7 @@ static void copy_value(struct event *event, const char *value)
 {
 	struct wr w = wr_of(event->value, sizeof event->value - 1);
 
-	for (; *value && w.err == E_OK; value++)
-		wr_u8(&w, (uint8_t)(*value < ' ' || *value > '~' ? '?' : *value));
+	wr_plain(&w, span_str(value));
 	event->value[w.n] = '\0';
 }
 

@@ -150,11 +150,10 @@ static void put_load(struct json_writer *j, const void *arg)
 /* Cuts what does not fit. */
 static void keep_printable(struct span text, char *buf, size_t cap)
 {
-	size_t n = text.n < cap ? text.n : cap - 1;
+	struct wr w = wr_of(buf, cap - 1);
 
-	for (size_t i = 0; i < n; i++)
-		buf[i] = (char)(text.p[i] >= ' ' && text.p[i] <= '~' ? text.p[i] : '?');
-	buf[n] = '\0';
+	wr_plain(&w, text);
+	buf[w.n] = '\0';
 }
 
 /* {"fault_message": …}; an answer that is no such thing leaves the fault empty. */
