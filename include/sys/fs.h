@@ -6,6 +6,12 @@
 
 #include <sys/types.h>
 
+struct open_how; /* <linux/openat2.h> */
+
+/* openat2(2), tried again while others disturb it: with a scope for "..", any rename or mount on
+ * the machine may (-EBUSY when they do not stop). An fd or -errno. */
+int fs_open_how(int dir, const char *path, const struct open_how *how);
+
 /* Reads a whole file (also one of /proc, whose size is not known before) into buf[cap]. The number
  * of bytes, -EFBIG when it is larger than cap, or -errno. Blocks, but not for the writer of a fifo:
  * for small files of local or pseudo filesystems. */

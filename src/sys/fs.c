@@ -14,6 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/openat2.h>
+
 enum { COPY_WINDOW_BYTES = 4 << 20 }; /* mapped at a time; a multiple of every page size */
 
 static ssize_t read_retry(int fd, void *buf, size_t n)
@@ -308,6 +310,20 @@ int64_t fs_copy_range(const char *path, uint64_t offset, uint64_t length, int ou
 	}
 	close(fd);
 	return copied;
+}
+
+int fs_open_how(int dir, const char *path, const struct open_how *how)
+{
+	enum { TRIES = 100 };
+	unsigned tries = 0;
+	long fd;
+
+	do
+		fd = syscall(SYS_openat2, dir, path, how, sizeof *how);
+	while (fd < 0 && errno == EAGAIN && ++tries < TRIES);
+	if (fd >= 0)
+		return (int)fd;
+	return errno == EAGAIN ? -EBUSY : -errno;
 }
 
 int fs_memfd(const char *name)

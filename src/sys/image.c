@@ -125,12 +125,10 @@ static int open_directory(int root, const char *dir)
 	    .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
 	    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS,
 	};
-	long fd;
 
 	if (mkdirat(root, dir, 0755) < 0 && errno != EEXIST)
 		return -errno;
-	fd = syscall(SYS_openat2, root, dir, &how, sizeof how);
-	return fd < 0 ? -errno : (int)fd;
+	return fs_open_how(root, dir, &how);
 }
 
 /* Copies a whole file to a new one. */

@@ -1,18 +1,16 @@
 #include "sys/sock.h"
 
 #include "base/cursor.h"
+#include "sys/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <linux/openat2.h>
-
-enum { FIND_TRIES = 100 }; /* of openat2(2), which others may disturb */
 
 static int socket_new(const struct addr *a, int type)
 {
@@ -171,18 +169,13 @@ static int find_in_root(const char *root, const char *path)
 	const struct open_how how = {
 	    .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
 	int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	unsigned tries = 0;
-	long fd;
+	int fd;
 
 	if (dir < 0)
 		return -errno;
-	do /* -EAGAIN: with "..", when anything at all was renamed or mounted meanwhile */
-		fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
-	while (fd < 0 && errno == EAGAIN && ++tries < FIND_TRIES);
-	if (fd < 0)
-		fd = errno == EAGAIN ? -EBUSY : -errno;
+	fd = fs_open_how(dir, path, &how);
 	close(dir);
-	return (int)fd;
+	return fd;
 }
 
 /* Once it is found, nothing can be put in its place. */

@@ -1,13 +1,13 @@
 #include "sys/tree.h"
 
 #include "base/cursor.h"
+#include "sys/fs.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <linux/openat2.h>
@@ -29,9 +29,8 @@ static int open_below(int dir, const char *name)
 	    .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
 	    .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
 	};
-	long fd = syscall(SYS_openat2, dir, name, &how, sizeof how);
 
-	return fd < 0 ? -errno : (int)fd;
+	return fs_open_how(dir, name, &how);
 }
 
 /* The kernel does not move what is mounted. */
