@@ -59,6 +59,11 @@ def descriptors(pid, kind=""):
     return sum(link_of(entry.path).startswith(kind) for entry in os.scandir(f"/proc/{pid}/fd"))
 
 
+def run_state(pid):
+    """Of a process as ps(1) shows it: "S" waits, "T" is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0]
+
+
 def link_of(path):
     try:
         return os.readlink(path)

@@ -8,7 +8,7 @@ import signal
 import unittest
 from contextlib import contextmanager
 
-from lab import ERROR, PING, LabTest, RpcError, field, fields, until
+from lab import ERROR, PING, LabTest, RpcError, field, fields, run_state, until
 from sandboxes import CHECKPOINT, CREATE, EVENTS, EXEC, INSPECT, REMOVE, RUN, STOP
 from sandboxes import AtRest, Ctl, Host, SandboxLab, children, refused, text, vmm_id
 
@@ -215,7 +215,7 @@ class States(LabTest):
         for other in (self.host, *others):
             self.addCleanup(other.socket.close)
             other.call(PING)
-        os.kill(self.agent.pid, signal.SIGSTOP)  # so that it finds all of this in one turn
+        self.stop_in_its_wait()  # so that it finds all of this in one turn, in this order
         self.host.ask(CREATE, field(1, name))
         for kind, other in zip(kinds, others):
             other.ask(kind, field(1, name) + (field(2, "true") if kind in (RUN, EXEC) else b""))
@@ -226,6 +226,12 @@ class States(LabTest):
             self.assertEqual(RpcError(payload).code, 500 if kind == CREATE else 404, hex(kind))
         self.assertEqual(self.host.answer()[0], CREATE | 0x1000)
         self.host.remove(name)
+
+    def stop_in_its_wait(self):
+        """Nothing that came before is still to be looked at then, and all that comes waits."""
+        until(lambda: run_state(self.agent.pid) == "S", "the agent to wait")
+        os.kill(self.agent.pid, signal.SIGSTOP)
+        until(lambda: run_state(self.agent.pid) == "T", "the agent to stop")
 
     def test_one_directory_is_for_one(self):
         """A snapshot's VM wants to be where it was: not while another is there."""
