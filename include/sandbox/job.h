@@ -39,6 +39,9 @@ static inline bool job_runs(const struct job *j)
 	return j->worker.running || j->not_started.queued;
 }
 
+/* Kills it; `then` is told, of one that runs, once nothing of the step can come to be any more. */
+void job_kill(struct job *j);
+
 /* Kills it and forgets it: `then` is not called. One that does not run is left alone. */
 void job_cancel(struct job *j);
 

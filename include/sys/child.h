@@ -132,8 +132,12 @@ ssize_t worker_run(
  * 0 or -errno. */
 int worker_detach(worker_body_fn *body, void *arg, int fd);
 
-/* Kills it and forgets it; fn is not called, and the memory may go. One that does not run is left
- * alone. */
+/* Kills it as if its time were up: fn is told of that when it has ended. One that does
+ * not run is left alone. */
+void worker_kill(struct worker *w);
+
+/* Kills it and forgets it; fn is not called, and the memory may go. What it is at in the kernel may
+ * still come to be. One that does not run is left alone. */
 void worker_cancel(struct worker *w);
 
 #endif

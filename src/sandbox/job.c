@@ -52,6 +52,11 @@ void job_start(struct job *j, job_step_fn *step, job_then_fn *then, uint64_t tim
 		task_defer(j->reaper->loop, &j->not_started);
 }
 
+void job_kill(struct job *j)
+{
+	worker_kill(&j->worker);
+}
+
 void job_cancel(struct job *j)
 {
 	worker_cancel(&j->worker);

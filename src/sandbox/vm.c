@@ -380,7 +380,10 @@ static void checked(void *arg, int rc, const char *why)
 	struct vm *vm = arg;
 
 	(void)rc;
-	vm->ops->checked(vm, why);
+	if (vm->asked)
+		settle(vm);
+	else
+		vm->ops->checked(vm, why);
 }
 
 void vm_check(struct vm *vm)
@@ -409,7 +412,9 @@ static void made(void *arg, int rc, const char *why)
 {
 	struct vm *vm = arg;
 
-	if (rc < 0)
+	if (vm->asked)
+		settle(vm);
+	else if (rc < 0)
 		fail(vm, "cannot prepare", why);
 	else if ((rc = launch(vm)) < 0)
 		fail(vm, "cannot start Firecracker", err_text(rc));
@@ -460,7 +465,7 @@ void vm_shutdown(struct vm *vm, uint64_t timeout_ms)
 void vm_kill(struct vm *vm)
 {
 	vm->asked = true;
-	job_cancel(&vm->job);
+	job_kill(&vm->job); /* what makes its files would race with what removes them */
 	if (vm->pid)
 		kill_process(vm);
 	else

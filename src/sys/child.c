@@ -369,17 +369,23 @@ static void worker_ended(struct child *c, int status)
 	finish(w, w->late ? -ETIMEDOUT : WIFEXITED(status) ? 0 : -EIO);
 }
 
+void worker_kill(struct worker *w)
+{
+	if (!w->running || w->late)
+		return;
+	w->late = true;
+	kill(-w->child.pid, SIGKILL);
+	timer_in(&w->deadline, KILL_GRACE_MS * NS_PER_MS);
+}
+
 static void worker_late(struct timer *t)
 {
 	struct worker *w = container_of(t, struct worker, deadline);
 
-	if (w->late) {
+	if (w->late)
 		finish(w, -ETIMEDOUT);
-		return;
-	}
-	w->late = true;
-	kill(-w->child.pid, SIGKILL);
-	timer_in(t, KILL_GRACE_MS * NS_PER_MS);
+	else
+		worker_kill(w);
 }
 
 int worker_start(

@@ -587,6 +587,26 @@ START_TEST(cancelled_worker_says_nothing)
 }
 END_TEST
 
+START_TEST(killed_worker_is_told_of_when_it_has_ended)
+{
+	struct job j = {.worker.fn = reported};
+	pid_t pid;
+
+	setup();
+	worker_kill(&j.worker); /* does not run */
+	ck_assert_int_eq(worker_start(&j.worker, &reaper, hang, NULL, 0), 0);
+	pid = j.worker.child.pid;
+	worker_kill(&j.worker);
+	worker_kill(&j.worker);
+	ck_assert(!j.ended);
+	while (!j.ended)
+		ck_assert_int_eq(loop_turn(&loop, 1000), 0);
+	ck_assert_int_eq(j.rc, -ETIMEDOUT);
+	ck_assert_int_lt(kill(pid, 0), 0);
+	teardown();
+}
+END_TEST
+
 /* Says which of the first 256 descriptors are open. */
 static int say_open(void *arg, int report_fd)
 {
@@ -1046,6 +1066,7 @@ Suite *suite(void)
 	    late_worker_is_killed_with_its_group,
 	    worker_that_does_not_die_is_given_up,
 	    cancelled_worker_says_nothing,
+	    killed_worker_is_told_of_when_it_has_ended,
 	    worker_has_the_descriptor_to_keep_only,
 	    worker_has_a_fresh_signal_state,
 	    worker_dies_with_its_parent,

@@ -649,11 +649,15 @@ END_TEST
 
 START_TEST(it_is_killed_wherever_it_is)
 {
+	pid_t maker;
+
 	setup(LASTS);
 	vm_start(&vm, false); /* its files are being made */
+	maker = vm.job.worker.child.pid;
 	vm_kill(&vm);
 	ck_assert_str_eq(told, "");
 	await_told("e");
+	ck_assert_int_lt(kill(maker, 0), 0); /* it makes no more of them */
 	ck_assert_str_eq(why, "");
 	release();
 	teardown();
