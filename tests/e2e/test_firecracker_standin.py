@@ -47,11 +47,11 @@ def call(c):
     host.sendall(b"CONNECT 1234\\nfrom pid %d, cmdline " % os.getpid())
     host.sendall(open("/proc/cmdline", "rb").read())
     c.sendall(host.recv(100))
-signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # of all threads, so that none swallows it
 accept("52", echo)
 accept("53", call)
-while True:
-    signal.pause()
+signal.sigwait([signal.SIGINT])
+os._exit(0)
 """
 
 
